@@ -1,0 +1,79 @@
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/// Namespace flags of clone3(2) and unshare(2), as constants Swift can read.
+enum {
+  CORDON_NEWNS = 0x00020000,
+  CORDON_NEWCGROUP = 0x02000000,
+  CORDON_NEWUTS = 0x04000000,
+  CORDON_NEWIPC = 0x08000000,
+  CORDON_NEWUSER = 0x10000000,
+  CORDON_NEWPID = 0x20000000,
+  CORDON_NEWNET = 0x40000000,
+};
+
+/// clone3(2) without sharing memory: a fork. `flags` are namespace flags; the child starts in the v2 cgroup whose
+/// directory is `cgroup` (-1: the caller's). Returns the pid and stores a close-on-exec pidfd, or 0 in the child.
+/// Only in a process with one thread: no fork handlers run, so locks held by other threads would stay held.
+pid_t cordon_clone(uint64_t flags, int cgroup, int *pidfd);
+
+/// unshare(2). Only in a process with one thread.
+int cordon_unshare(int flags);
+
+/// pidfd_open(2). Any thread, any time.
+int cordon_pidfd_open(pid_t pid);
+
+/// pidfd_send_signal(2). Any thread, any time.
+int cordon_pidfd_send_signal(int pidfd, int signal);
+
+/// SIGKILL to the caller when the thread that made it ends. Has to be set again after a change of uid.
+int cordon_die_with_parent(void);
+
+/// no_new_privs for the calling thread. Any time.
+int cordon_no_new_privileges(void);
+
+/// Clears the dumpable flag: no ptrace by, and no /proc access for, processes without privilege. Any time.
+int cordon_not_dumpable(void);
+
+/// Installs a seccomp program (an array of struct sock_filter) for the calling thread. Needs no_new_privs.
+int cordon_seccomp_load(const void *instructions, size_t bytes);
+
+/// Sets real, effective and saved gid and uid of the process. `keep_groups` leaves the supplementary groups, which a
+/// user namespace with one mapped gid cannot change. Only in a process with one thread.
+int cordon_become(uid_t uid, gid_t gid, int keep_groups);
+
+/// All signals to their default disposition, none blocked. Only before execve in a fresh child.
+void cordon_reset_signals(void);
+
+/// A new, empty session keyring for the process; 0 when it was made. Any time.
+int cordon_new_session_keyring(void);
+
+/// Sets soft and hard limit of `resource`, never above the present hard limit. Any thread; acts on the process.
+int cordon_limit(int resource, uint64_t value);
+
+/// Resources for cordon_limit; glibc makes them an enum that Swift cannot pass as a number.
+enum {
+  CORDON_RLIMIT_FSIZE = 1,
+  CORDON_RLIMIT_CORE = 4,
+  CORDON_RLIMIT_NOFILE = 7,
+  CORDON_RLIMIT_MEMLOCK = 8,
+  CORDON_RLIMIT_SIGPENDING = 11,
+  CORDON_RLIMIT_MSGQUEUE = 12,
+  CORDON_RLIMIT_NICE = 13,
+  CORDON_RLIMIT_RTPRIO = 14,
+};
+
+/// sethostname(2). Only inside an own UTS namespace.
+int cordon_sethostname(const char *name);
+
+/// Brings the loopback interface of the caller's network namespace up. Needs CAP_NET_ADMIN there.
+int cordon_loopback_up(void);
+
+/// sigaction(2) to SIG_IGN. Any thread; acts on the process.
+int cordon_ignore_signal(int signal);
+
+/// Blocks SIGTERM and returns a non-blocking close-on-exec signalfd for it. Only in a process with one thread.
+int cordon_termination_descriptor(void);

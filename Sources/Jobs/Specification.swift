@@ -1,0 +1,96 @@
+/// How code becomes a process.
+public enum Runtime: String, Codable, CaseIterable, Sendable {
+  /// `argv` is executed as it stands; no shell.
+  case exec
+  /// `/usr/bin/python3 -I main.py ARGS…`
+  case python3
+  /// `/usr/bin/bash --noprofile --norc main.sh ARGS…`
+  case bash
+}
+
+/// Where the bytes of an input, or of the code, come from. Exactly one is named.
+public enum Source: Codable, Equatable, Sendable {
+  /// The bytes are in the specification itself.
+  case text(String)
+  /// A blob of the job's tenant, by digest (`sha256:` and 64 hex digits).
+  case blob(Digest)
+  /// A file beneath the input root that the worker's operator approved; relative, without `..`.
+  case path(String)
+
+  enum CodingKeys: String, CodingKey { case text, blob, path }
+
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    guard container.allKeys.count == 1, let key = container.allKeys.first else {
+      throw DecodingError.dataCorrupted(
+        .init(codingPath: decoder.codingPath, debugDescription: "exactly one of text, blob, path"))
+    }
+    switch key {
+    case .text: self = .text(try container.decode(String.self, forKey: key))
+    case .blob: self = .blob(try container.decode(Digest.self, forKey: key))
+    case .path: self = .path(try container.decode(String.self, forKey: key))
+    }
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    switch self {
+    case .text(let text): try container.encode(text, forKey: .text)
+    case .blob(let digest): try container.encode(digest, forKey: .blob)
+    case .path(let path): try container.encode(path, forKey: .path)
+    }
+  }
+}
+
+/// What to run, as SQL, the command line and later HTTP and MCP state it. Immutable once accepted. The database
+/// is the judge of a specification (`cordon.check_specification`); this is the worker's view of an accepted one.
+public struct JobSpecification: Codable, Equatable, Sendable {
+  public var runtime: Runtime
+  /// The command of the `exec` runtime; empty otherwise.
+  public var argv: [String]
+  /// The program of the interpreting runtimes; nil for `exec`. A plain JSON string or a `Source`.
+  public var code: Source?
+  /// Arguments after the program of the interpreting runtimes.
+  public var args: [String]
+  public var env: [String: String]
+  public var stdin: String?
+  /// Read-only files beneath `/input`, by name.
+  public var inputs: [String: Source]
+  /// Free-form parameters, given to the job as the file `/job/params.json` (its path in `CORDON_PARAMS`).
+  public var params: JSONValue?
+  public var labels: [String: String]
+
+  enum CodingKeys: String, CodingKey { case runtime, argv, code, args, env, stdin, inputs, params, labels }
+
+  public init(
+    runtime: Runtime, argv: [String] = [], code: Source? = nil, args: [String] = [], env: [String: String] = [:],
+    stdin: String? = nil, inputs: [String: Source] = [:], params: JSONValue? = nil, labels: [String: String] = [:]
+  ) {
+    self.runtime = runtime
+    self.argv = argv
+    self.code = code
+    self.args = args
+    self.env = env
+    self.stdin = stdin
+    self.inputs = inputs
+    self.params = params
+    self.labels = labels
+  }
+
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    runtime = try container.decode(Runtime.self, forKey: .runtime)
+    argv = try container.decodeIfPresent([String].self, forKey: .argv) ?? []
+    if let inline = try? container.decode(String.self, forKey: .code) {
+      code = .text(inline)
+    } else {
+      code = try container.decodeIfPresent(Source.self, forKey: .code)
+    }
+    args = try container.decodeIfPresent([String].self, forKey: .args) ?? []
+    env = try container.decodeIfPresent([String: String].self, forKey: .env) ?? [:]
+    stdin = try container.decodeIfPresent(String.self, forKey: .stdin)
+    inputs = try container.decodeIfPresent([String: Source].self, forKey: .inputs) ?? [:]
+    params = try container.decodeIfPresent(JSONValue.self, forKey: .params)
+    labels = try container.decodeIfPresent([String: String].self, forKey: .labels) ?? [:]
+  }
+}

@@ -1,0 +1,110 @@
+import CLinux
+import Glibc
+
+/// What a cell's groups are told to enforce.
+public struct CgroupLimits: Equatable, Sendable {
+  public var memoryBytes: Int64
+  /// Processes and threads, the cell's own init among them.
+  public var pids: Int64
+  /// Thousandths of one processor.
+  public var cpuMillis: Int64
+
+  public init(memoryBytes: Int64, pids: Int64, cpuMillis: Int64) {
+    self.memoryBytes = memoryBytes
+    self.pids = pids
+    self.cpuMillis = cpuMillis
+  }
+
+  /// Length of one accounting period of the cpu controller; the kernel's default.
+  static let cpuPeriodMicroseconds: Int64 = 100_000
+
+  /// Processor time per period.
+  var cpuQuotaMicroseconds: Int64 { cpuMillis * CgroupLimits.cpuPeriodMicroseconds / 1_000 }
+}
+
+/// What a cell's groups counted.
+public struct CgroupCounters: Equatable, Sendable {
+  public var oomKills: UInt64
+  public var pidsLimitHits: UInt64
+  public var cpuMicroseconds: UInt64
+  /// Nil where the kernel keeps no peak.
+  public var memoryPeakBytes: UInt64?
+}
+
+/// The groups of one cell. Used once: a group that ever received `cgroup.kill` kills whatever is cloned into it.
+public protocol CellCgroup: AnyObject {
+  /// The v2 group: what a process is cloned into, and the handle that kills and says whether anyone is left.
+  var handle: Descriptor { get }
+  /// Becomes readable when the kernel runs out of memory in the group; nil where it then kills the group itself.
+  var outOfMemory: Descriptor? { get }
+  /// Sets the limits. Before the first process is in the group.
+  func apply(_ limits: CgroupLimits) throws(SystemError)
+  /// Puts a process that was cloned into `handle` under every limit. Before it does anything of the job's.
+  func attach(_ process: pid_t) throws(SystemError)
+  func counters() throws(SystemError) -> CgroupCounters
+  /// Removes the groups; false while the kernel still finds them busy.
+  func remove() throws(SystemError) -> Bool
+}
+
+extension CellCgroup {
+  /// Kills every process in the group, forks in flight included.
+  public func kill() throws(SystemError) { try handle.writeText("1", to: CgroupFile.kill) }
+
+  /// Whether a process, or a zombie nobody reaped, is left.
+  public func isPopulated() throws(SystemError) -> Bool {
+    try CgroupFile.value("populated", in: handle, CgroupFile.events) != 0
+  }
+}
+
+/// Files of cgroup directories.
+enum CgroupFile {
+  static let processes = "cgroup.procs"
+  static let kill = "cgroup.kill"
+  static let events = "cgroup.events"
+  static let controllers = "cgroup.controllers"
+  static let subtree = "cgroup.subtree_control"
+  static let pidsMax = "pids.max"
+  static let pidsEvents = "pids.events"
+  static let cpuStat = "cpu.stat"
+
+  /// The number behind `key` in a file of `key value` lines.
+  static func value(_ key: String, in directory: Descriptor, _ file: String) throws(SystemError) -> UInt64 {
+    guard let value = value(key, in: try directory.readText(file)) else {
+      throw SystemError("\(file) has no \(key)", errno: 0)
+    }
+    return value
+  }
+
+  static func value(_ key: String, in text: String) -> UInt64? {
+    for line in text.split(separator: "\n") {
+      let words = line.split(separator: " ")
+      if words.count == 2, words[0] == key { return UInt64(words[1]) }
+    }
+    return nil
+  }
+
+  /// The number that is the whole content of a file.
+  static func number(in directory: Descriptor, _ file: String) throws(SystemError) -> UInt64 {
+    let text = try directory.readText(file)
+    guard let number = UInt64(text.split(separator: "\n").first ?? "") else {
+      throw SystemError("\(file) holds no number", errno: 0)
+    }
+    return number
+  }
+
+  /// rmdir of an empty group; true when it is gone, false while it is busy.
+  static func removeGroup(_ name: String, in directory: Descriptor) throws(SystemError) -> Bool {
+    if unlinkat(directory.raw, name, AT_REMOVEDIR) == 0 { return true }
+    switch errno {
+    case ENOENT: return true
+    case EBUSY: return false
+    default: throw SystemError("rmdir cgroup \(name)", errno: errno)
+    }
+  }
+
+  /// mkdir and open of a group that must not exist yet.
+  static func makeGroup(_ name: String, in directory: Descriptor) throws(SystemError) -> Descriptor {
+    try SystemError.check(mkdirat(directory.raw, name, 0o755), "mkdir cgroup \(name)")
+    return try Descriptor.open(name, O_RDONLY | O_DIRECTORY, at: directory)
+  }
+}

@@ -1,0 +1,89 @@
+import CLinux
+import Glibc
+
+// Theory of operation
+//
+// The v2 group holds the cell's processes from their clone on and can kill them; it has no controllers. Three v1
+// groups of the same name carry memory, pids and cpu. A process enters those by a write to cgroup.procs, after the
+// clone and before the first instruction of the job. v1 has no memory.oom.group, so the kernel ends one process and
+// the warden, woken by the eventfd registered here, kills the rest.
+
+/// A v2 group as the handle, and one v1 group for each controller.
+final class HybridCgroup: CellCgroup {
+  let handle: Descriptor
+  private(set) var outOfMemory: Descriptor?
+  private let name: String
+  private let parents: HybridParents
+  private var memory: Descriptor
+  private var pids: Descriptor
+  private var cpu: Descriptor
+
+  struct HybridParents {
+    var handle: Descriptor
+    var memory: Descriptor
+    var pids: Descriptor
+    var cpu: Descriptor
+
+    /// One hierarchy may carry several controllers and then appears several times here.
+    var controllers: [Descriptor] { [memory, pids, cpu] }
+  }
+
+  init(name: String, parents: HybridParents) throws(SystemError) {
+    self.name = name
+    self.parents = parents
+    // First: a name that exists is somebody's, and must be refused before anything of it is touched.
+    handle = try CgroupFile.makeGroup(name, in: parents.handle)
+    do throws(SystemError) {
+      for parent in parents.controllers where mkdirat(parent.raw, name, 0o755) != 0 && errno != EEXIST {
+        throw SystemError("mkdir cgroup \(name)", errno: errno)
+      }
+      let flags = O_RDONLY | O_DIRECTORY
+      memory = try Descriptor.open(name, flags, at: parents.memory)
+      pids = try Descriptor.open(name, flags, at: parents.pids)
+      cpu = try Descriptor.open(name, flags, at: parents.cpu)
+    } catch {
+      for parent in parents.controllers + [parents.handle] { unlinkat(parent.raw, name, AT_REMOVEDIR) }
+      throw error
+    }
+  }
+
+  func apply(_ limits: CgroupLimits) throws(SystemError) {
+    try memory.writeText("\(limits.memoryBytes)", to: "memory.limit_in_bytes")
+    // Memory and swap together may not exceed memory alone. Absent where the kernel does not account swap.
+    if faccessat(memory.raw, HybridCgroup.swapLimit, F_OK, 0) == 0 {
+      try memory.writeText("\(limits.memoryBytes)", to: HybridCgroup.swapLimit)
+    }
+    try memory.writeText("0", to: "memory.swappiness")
+    try pids.writeText("\(limits.pids)", to: CgroupFile.pidsMax)
+    try cpu.writeText("\(CgroupLimits.cpuPeriodMicroseconds)", to: "cpu.cfs_period_us")
+    try cpu.writeText("\(limits.cpuQuotaMicroseconds)", to: "cpu.cfs_quota_us")
+    let control = try Descriptor.open(HybridCgroup.oomControl, O_RDONLY, at: memory)
+    let event = Descriptor(owning: try SystemError.check(cordon_eventfd(), "eventfd"))
+    try memory.writeText("\(event.raw) \(control.raw)", to: "cgroup.event_control")
+    outOfMemory = event
+  }
+
+  func attach(_ process: pid_t) throws(SystemError) {
+    for group in [memory, pids, cpu] { try group.writeText("\(process)", to: CgroupFile.processes) }
+  }
+
+  func counters() throws(SystemError) -> CgroupCounters {
+    CgroupCounters(
+      oomKills: try CgroupFile.value("oom_kill", in: memory, HybridCgroup.oomControl),
+      pidsLimitHits: try CgroupFile.value("max", in: pids, CgroupFile.pidsEvents),
+      // Every v2 group accounts processor time, with or without a controller.
+      cpuMicroseconds: try CgroupFile.value("usage_usec", in: handle, CgroupFile.cpuStat),
+      memoryPeakBytes: try CgroupFile.number(in: memory, "memory.max_usage_in_bytes"))
+  }
+
+  func remove() throws(SystemError) -> Bool {
+    // The handle last: as long as it is there, whatever is left can be found and killed.
+    for parent in parents.controllers + [parents.handle] where try !CgroupFile.removeGroup(name, in: parent) {
+      return false
+    }
+    return true
+  }
+
+  private static let swapLimit = "memory.memsw.limit_in_bytes"
+  private static let oomControl = "memory.oom_control"
+}

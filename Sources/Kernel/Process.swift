@@ -1,0 +1,90 @@
+import CLinux
+import Glibc
+
+/// How a process ended, from the kernel's wait status.
+public enum WaitStatus: Equatable, Sendable {
+  case exited(Int32)
+  case signaled(Int32)
+
+  /// Nil for a process that is stopped or continued.
+  public init?(raw: Int32) {
+    switch raw & 0x7f {
+    case 0: self = .exited((raw >> 8) & 0xff)
+    case 0x7f: return nil
+    case let signal: self = .signaled(signal)
+    }
+  }
+}
+
+/// A process held by a pidfd, so that its number cannot come to mean another one.
+public struct ProcessHandle: Sendable {
+  /// The pid in the caller's namespace.
+  public let processID: pid_t
+  public let descriptor: Descriptor
+
+  public init(processID: pid_t, descriptor: Descriptor) {
+    self.processID = processID
+    self.descriptor = descriptor
+  }
+
+  /// Sends a signal. A process that has ended already is no error.
+  public func signal(_ signal: Int32) throws(SystemError) {
+    if cordon_pidfd_send_signal(descriptor.raw, signal) < 0, errno != ESRCH {
+      throw SystemError("pidfd_send_signal \(signal)", errno: errno)
+    }
+  }
+
+  /// Reaps the child if it has ended; nil while it runs.
+  public func reap() throws(SystemError) -> WaitStatus? {
+    var status: Int32 = 0
+    while true {
+      let reaped = waitpid(processID, &status, WNOHANG)
+      if reaped < 0, errno == EINTR { continue }
+      return try SystemError.check(reaped, "waitpid") == 0 ? nil : WaitStatus(raw: status)
+    }
+  }
+
+  /// fork(2) by clone3(2): `child` runs in the new process and must not return.
+  ///
+  /// Only for a process with one thread; see `cordon_clone`.
+  public static func clone(
+    namespaces: Namespaces = [], cgroup: Descriptor? = nil, child: () -> Never
+  ) throws(SystemError) -> ProcessHandle {
+    var descriptor: Int32 = -1
+    let pid = try SystemError.check(
+      cordon_clone(namespaces.flags, cgroup?.raw ?? -1, &descriptor), "clone3 with \(namespaces.names)")
+    if pid == 0 { child() }
+    return ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
+  }
+}
+
+/// What names a process for all time since boot: its number, and when it started in clock ticks.
+public struct ProcessIdentity: Equatable, Sendable {
+  public var processID: Int32
+  public var startTicks: UInt64
+
+  public init(processID: Int32, startTicks: UInt64) {
+    self.processID = processID
+    self.startTicks = startTicks
+  }
+
+  /// The process that has this number now; nil when there is none.
+  ///
+  /// - Parameter proc: the root of a proc filesystem of the caller's pid namespace.
+  public static func current(_ processID: Int32, proc: Descriptor) throws(SystemError) -> ProcessIdentity? {
+    let stat: String
+    do { stat = try proc.readText("\(processID)/stat") } catch {
+      if error.errno == ENOENT || error.errno == ESRCH { return nil }
+      throw error
+    }
+    guard let ticks = startTicks(stat: stat) else { throw SystemError("parse /proc/\(processID)/stat", errno: 0) }
+    return ProcessIdentity(processID: processID, startTicks: ticks)
+  }
+
+  /// Field 22 of /proc/PID/stat. The name in field 2 may hold spaces and parentheses, so counting starts behind it.
+  public static func startTicks(stat: String) -> UInt64? {
+    guard let end = stat.lastIndex(of: ")") else { return nil }
+    let fields = stat[stat.index(after: end)...].split(separator: " ")
+    return fields.count > 19 ? UInt64(fields[19]) : nil
+  }
+}

@@ -1,0 +1,164 @@
+import Glibc
+
+// The job's system calls. An allow list: what is not named here fails with EPERM, and what a libc probes for and can
+// do without fails with ENOSYS so that it falls back. Calls a newer kernel adds are probed like that too.
+//
+// Arguments are compared in their low 32 bits wherever the kernel reads an int: the upper half of the register is the
+// caller's, and a comparison of all 64 bits could be passed by with garbage there.
+
+/// What a job may ask of the kernel.
+enum SystemCallPolicy {
+  /// One comparison: argument `index`, masked, equals `value`.
+  struct Comparison {
+    var index: UInt32
+    var mask: UInt64
+    var value: UInt64
+
+    static func int(_ index: UInt32, _ value: Int64) -> Comparison {
+      Comparison(index: index, mask: 0xFFFF_FFFF, value: UInt64(bitPattern: value) & 0xFFFF_FFFF)
+    }
+  }
+
+  struct Group {
+    /// Why these are allowed.
+    var reason: String
+    var names: String
+  }
+
+  /// Allowed whatever their arguments. Names an architecture lacks are passed over there.
+  static let allowed: [Group] = [
+    Group(
+      reason: "contents of open files",
+      names: """
+        read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek sendfile copy_file_range splice
+        tee fallocate ftruncate truncate fsync fdatasync sync_file_range fadvise64 readahead
+        """),
+    Group(
+      reason: "descriptors",
+      names: """
+        open openat openat2 creat close close_range dup dup2 dup3 fcntl flock pipe pipe2 memfd_create eventfd eventfd2
+        """),
+    Group(
+      reason: "names and attributes of files; mounts, modes and uids already bound what can be reached",
+      names: """
+        access faccessat faccessat2 stat fstat lstat newfstatat statx statfs fstatfs readlink readlinkat getdents
+        getdents64 mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat chmod
+        fchmod fchmodat chown fchown lchown fchownat utime utimes utimensat futimesat umask chdir fchdir getcwd mknod
+        mknodat getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr inotify_init inotify_init1
+        inotify_add_watch inotify_rm_watch
+        """),
+    Group(
+      reason: "own memory",
+      names: """
+        mmap munmap mprotect mremap madvise brk msync mincore mlock mlock2 munlock mlockall munlockall pkey_alloc
+        pkey_free pkey_mprotect membarrier
+        """),
+    Group(
+      reason: "processes and threads of the cell; the pid namespace and the process limit bound them",
+      names: """
+        fork vfork execve execveat exit exit_group wait4 waitid kill tkill tgkill pidfd_open pidfd_send_signal getpid
+        getppid gettid getpgid setpgid getpgrp getsid setsid set_tid_address set_robust_list get_robust_list futex
+        futex_waitv rseq arch_prctl prctl capget restart_syscall
+        """),
+    Group(
+      reason: "scheduling within what an unprivileged process may change",
+      names: """
+        sched_yield sched_getaffinity sched_setaffinity sched_getparam sched_getscheduler sched_getattr
+        sched_get_priority_max sched_get_priority_min sched_rr_get_interval getpriority setpriority ioprio_get getcpu
+        """),
+    Group(
+      reason: "limits and accounting of itself",
+      names: "getrlimit setrlimit prlimit64 getrusage times sysinfo uname"),
+    Group(
+      reason: "signals",
+      names: """
+        rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigqueueinfo rt_tgsigqueueinfo
+        rt_sigsuspend sigaltstack pause signalfd signalfd4 alarm
+        """),
+    Group(
+      reason: "clocks and timers",
+      names: """
+        clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time timer_create timer_settime
+        timer_gettime timer_getoverrun timer_delete timerfd_create timerfd_settime timerfd_gettime setitimer getitimer
+        """),
+    Group(
+      reason: "waiting for descriptors",
+      names: """
+        poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
+        """),
+    Group(
+      reason: "own identity; the kernel refuses any other without capabilities",
+      names: """
+        getuid geteuid getgid getegid getgroups getresuid getresgid setuid setgid setreuid setregid setresuid
+        setresgid setfsuid setfsgid
+        """),
+    Group(
+      reason: "sockets once made; which may be made is decided below, where they lead by the network namespace",
+      names: """
+        bind listen accept accept4 connect getsockname getpeername getsockopt setsockopt sendto recvfrom sendmsg
+        recvmsg sendmmsg recvmmsg shutdown
+        """),
+    Group(
+      reason: "System V objects of the cell's own ipc namespace",
+      names: "shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl"),
+    Group(reason: "randomness", names: "getrandom"),
+    Group(
+      reason: "a job may confine itself further",
+      names: "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self"),
+  ]
+
+  /// Answered ENOSYS: libc and runtimes probe for these and fall back.
+  static let absent = Group(
+    reason: "surface with a history, or arguments behind a pointer that no filter can read",
+    names: """
+      clone3 io_uring_setup io_uring_enter io_uring_register add_key request_key keyctl io_setup io_destroy io_getevents
+      io_submit io_cancel io_pgetevents mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
+      memfd_secret process_mrelease set_mempolicy_home_node
+      """)
+
+  /// System calls with larger numbers are unknown here: ENOSYS, as on a kernel that lacks them. 449 is futex_waitv.
+  static let newestKnown: Int32 = 450
+  static let newestAnswered: Int32 = 560
+
+  /// Answered EOPNOTSUPP, which file tools take as a filesystem without extended attributes.
+  static let unsupported = Group(
+    reason: "extended attributes are unbounded kernel memory and never published",
+    names: "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr")
+
+  /// Allowed when one of the alternatives holds; each is a conjunction.
+  static let conditional: [(name: String, alternatives: [[Comparison]])] = [
+    ("clone", [[Comparison(index: 0, mask: namespaceFlags, value: 0)]]),
+    ("socket", socketKinds),
+    ("socketpair", [[.int(0, unixFamily)]]),
+    ("personality", [[.int(0, 0)], [.int(0, 0xFFFF_FFFF)]]),
+    ("ioctl", ioctls.map { [.int(1, $0.request)] }),
+  ]
+
+  /// CLONE_NEW* of clone(2). CLONE_NEWTIME lies in the bits of the exit signal there and is out of reach.
+  private static let namespaceFlags = (Namespaces.cell.union(.user)).rawValue
+
+  private static let unixFamily: Int64 = 1
+
+  /// Local sockets, and IPv4 and IPv6 with their default protocol, TCP or UDP; everything else, raw sockets and
+  /// every protocol whose module the kernel would load on demand included, is refused.
+  private static let socketKinds: [[Comparison]] = {
+    var kinds: [[Comparison]] = [[.int(0, unixFamily)]]
+    for family in [Int64(AF_INET), Int64(AF_INET6)] {
+      for transport in [Int64(0), Int64(IPPROTO_TCP), Int64(IPPROTO_UDP)] {
+        kinds.append([.int(0, family), .int(2, transport)])
+      }
+    }
+    return kinds
+  }()
+
+  /// Requests that ordinary programs make on files, pipes, sockets and (to learn that they have none) terminals.
+  /// What pushes input into a terminal (TIOCSTI, TIOCLINUX) and every device's own requests are not among them.
+  private static let ioctls: [(name: String, request: Int64)] = [
+    ("TCGETS", 0x5401), ("TIOCGPGRP", 0x540F), ("TIOCOUTQ", 0x5411), ("TIOCGWINSZ", 0x5413), ("FIONREAD", 0x541B),
+    ("FIONBIO", 0x5421), ("TIOCGSID", 0x5429), ("FIONCLEX", 0x5450), ("FIOCLEX", 0x5451), ("FIOASYNC", 0x5452),
+    ("FIOQSIZE", 0x5460), ("FS_IOC_GETFLAGS", 0x8008_6601), ("FICLONE", 0x4004_9409),
+    ("FICLONERANGE", 0x4020_940D), ("SIOCGIFNAME", 0x8910), ("SIOCGIFCONF", 0x8912), ("SIOCGIFFLAGS", 0x8913),
+    ("SIOCGIFADDR", 0x8915), ("SIOCGIFNETMASK", 0x891B), ("SIOCGIFMTU", 0x8921), ("SIOCGIFHWADDR", 0x8927),
+    ("SIOCGIFINDEX", 0x8933),
+  ]
+}

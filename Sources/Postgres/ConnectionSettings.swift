@@ -1,0 +1,29 @@
+/// Where and how to connect. The text goes to libpq as it is, so everything libpq understands works: URLs,
+/// keyword strings, `PG*` environment variables, service and password files, TLS modes, several hosts.
+public struct ConnectionSettings: Sendable {
+  /// A `postgresql://` URL, a `keyword=value` string, or empty for the environment alone.
+  public var connectionString: String
+  /// Shown in `pg_stat_activity`, unless the connection string or `PGAPPNAME` names another.
+  public var applicationName: String
+  /// Longest time one attempt to connect may take, over all its hosts together.
+  public var connectTimeout: Duration
+  /// Longest time a statement may take when its call gives no deadline; nil is without end.
+  public var statementTimeout: Duration?
+  /// How long the server may take to confirm a cancel request. Without confirmation the connection is given up.
+  public var cancelGrace: Duration
+  /// Called on the connection's thread for every notice of the server. Notices are dropped without it.
+  public var noticeHandler: (@Sendable (Notice) -> Void)?
+
+  public init(
+    _ connectionString: String, applicationName: String = "cordon", connectTimeout: Duration = .seconds(10),
+    statementTimeout: Duration? = nil, cancelGrace: Duration = .seconds(5),
+    noticeHandler: (@Sendable (Notice) -> Void)? = nil
+  ) {
+    self.connectionString = connectionString
+    self.applicationName = applicationName
+    self.connectTimeout = connectTimeout
+    self.statementTimeout = statementTimeout
+    self.cancelGrace = cancelGrace
+    self.noticeHandler = noticeHandler
+  }
+}

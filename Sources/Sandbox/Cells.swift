@@ -1,0 +1,196 @@
+import Glibc
+import Jobs
+import Kernel
+import Synchronization
+import WardenProtocol
+
+/// A job to be run in a cell of its own.
+public struct CellRequest: Sendable {
+  /// Complete: nothing may be written to it after `run` was called.
+  public var stage: Stage
+  /// The program, an absolute path inside the cell, and its arguments.
+  public var argv: [String]
+  /// The whole environment of the job.
+  public var environment: [(String, String)]
+  public var limits: Limits
+  /// Bytes the job reads from descriptor 0; nil is /dev/null.
+  public var stdin: [UInt8]?
+
+  public init(
+    stage: Stage, argv: [String], environment: [(String, String)], limits: Limits, stdin: [UInt8]? = nil
+  ) {
+    self.stage = stage
+    self.argv = argv
+    self.environment = environment
+    self.limits = limits
+    self.stdin = stdin
+  }
+
+  func order(_ cell: UInt64) -> CellOrder {
+    CellOrder(
+      cell: cell, stage: stage.name, arguments: argv,
+      environment: environment.map { .init(name: $0.0, value: $0.1) },
+      limits: CellLimits(
+        wallMilliseconds: limits.wallMilliseconds, graceMilliseconds: limits.graceMilliseconds,
+        memoryBytes: limits.memoryBytes, cpuMillis: limits.cpuMillis, pids: limits.pids,
+        outputBytes: limits.outputBytes, outputFiles: limits.outputFiles, temporaryBytes: limits.temporaryBytes,
+        resultBytes: limits.resultBytes))
+  }
+}
+
+/// Some of what the job wrote, in the order of writing within one stream; only what the stream's cap keeps.
+public struct OutputChunk: Sendable, Equatable {
+  /// `stdout` or `stderr`.
+  public var stream: String
+  public var bytes: [UInt8]
+
+  public init(stream: String, bytes: [UInt8]) {
+    self.stream = stream
+    self.bytes = bytes
+  }
+}
+
+/// One job that runs, or has run.
+public final class RunningCell: Sendable {
+  /// What the job writes, as it writes it. Ends when the cell is over. For one consumer.
+  public let output: AsyncStream<OutputChunk>
+  /// The job's uid on this host; no other live cell of this host has it.
+  public let uid: UInt32
+
+  private let sandbox: Sandbox
+  private let identifier: UInt64
+  /// The cause of the first `stop`, 0 before it. Kept here, because calls may overtake each other on their way to
+  /// the sandbox.
+  private let cause = Atomic<UInt8>(0)
+
+  init(sandbox: Sandbox, identifier: UInt64, uid: UInt32, output: AsyncStream<OutputChunk>) {
+    self.sandbox = sandbox
+    self.identifier = identifier
+    self.uid = uid
+    self.output = output
+  }
+
+  deinit {
+    Task { [sandbox, identifier] in await sandbox.forget(identifier) }
+  }
+
+  /// Ends the job: SIGTERM, then after the grace of its limits the whole cell is killed; `abandoned` kills at once.
+  /// The first reason given stands; a later call can only make it sooner. Harmless when the cell is over.
+  public func stop(_ reason: StopReason) {
+    let (isFirst, original) = cause.compareExchange(
+      expected: 0, desired: reason.cause.rawValue, ordering: .sequentiallyConsistent)
+    let cause = isFirst ? reason.cause : StopCause(rawValue: original) ?? reason.cause
+    Task { [sandbox, identifier] in await sandbox.stop(identifier, cause, atOnce: reason == .abandoned) }
+  }
+
+  /// Waits until the cell is over and empty, and says how it went. Throws `SandboxError`: stage `warden` when the
+  /// warden died meanwhile, `cell` when the cell could not be emptied; then nothing is known of the job's end, and
+  /// its outputs must not be used.
+  public func report() async throws(SandboxError) -> CellReport {
+    try await sandbox.report(of: identifier)
+  }
+}
+
+/// What is known of a cell that is over.
+public struct CellReport: Sendable {
+  public var facts: ExitFacts
+  public var stdout: StreamFacts
+  public var stderr: StreamFacts
+  /// From the job's start to the end of its main process, by the monotonic clock.
+  public var wallSeconds: Double
+  public var cpuSeconds: Double
+  /// Nil where the kernel keeps no peak.
+  public var memoryPeakBytes: Int64?
+  public var isolation: Isolation
+  /// The root of `/output`, for `Outputs`.
+  public var output: Descriptor
+  /// The root of `/result`, for `Outputs`.
+  public var result: Descriptor
+}
+
+enum StreamName: String, CaseIterable {
+  case stdout, stderr
+}
+
+/// A pipe from the job and what came through it. Nil once the pipe is closed.
+struct Stream {
+  var pipe: Descriptor?
+  var capture: StreamCapture
+
+  var facts: StreamFacts { StreamFacts(bytes: capture.bytes, truncated: capture.bytes > capture.cap) }
+}
+
+/// What the sandbox knows of a cell from the order to its end.
+struct Cell {
+  /// Kept, because its lock tells other workers that it is in use.
+  let stage: Stage
+  let limits: Limits
+  /// When the warden, which keeps the wall clock, must have ended the cell.
+  let overdue: ContinuousClock.Instant
+  let chunks: AsyncStream<OutputChunk>.Continuation
+  var stdout: Stream
+  var stderr: Stream
+  /// Set until the warden has answered the order.
+  var starting: CheckedContinuation<Result<CellStart, SandboxError>, Never>?
+  var start: CellStart?
+  var isForgotten = false
+
+  subscript(_ name: StreamName) -> Stream {
+    get { name == .stdout ? stdout : stderr }
+    _modify {
+      if name == .stdout { yield &stdout } else { yield &stderr }
+    }
+  }
+
+  /// The warden's last word on the cell as a report, or why there is none.
+  func report(_ end: CellEnd, _ descriptors: [Descriptor], facts: SandboxFacts) -> Result<CellReport, SandboxError> {
+    guard let start else {
+      return .failure(SandboxError(stage: "warden", message: "cordon-warden ended a cell that it never started"))
+    }
+    guard end.emptied, descriptors.count == 2 else {
+      return .failure(
+        SandboxError(
+          stage: "cell", message: "processes of the cell survived its end; its outputs are not used",
+          fix: "look for processes of uid \(start.user) in uninterruptible sleep"))
+    }
+    return .success(
+      CellReport(
+        facts: ExitFacts(
+          status: .init(end.status), oomKills: end.oomKills, pidsLimitHits: end.pidsLimitHits,
+          outputExhausted: end.outputExhausted, stopped: end.stop.map(StopReason.init)),
+        stdout: stdout.facts, stderr: stderr.facts, wallSeconds: Double(end.wallMicroseconds) / 1e6,
+        cpuSeconds: Double(end.cpuMicroseconds) / 1e6,
+        memoryPeakBytes: end.memoryPeakBytes.map { Int64(clamping: $0) },
+        isolation: Isolation(
+          cgroup: facts.cgroup, namespaces: start.namespaces, filter: facts.filter, uid: start.user),
+        output: descriptors[0], result: descriptors[1]))
+  }
+}
+
+extension ExitFacts.Status {
+  init(_ status: CellEnd.Status) {
+    switch status {
+    case .exited(let code): self = .exited(code)
+    case .signaled(let signal): self = .signaled(signal)
+    case .unknown: self = .unknown
+    }
+  }
+}
+
+extension StopReason {
+  init(_ cause: StopCause) {
+    switch cause {
+    case .wallClock: self = .wallClock
+    case .cancelled: self = .cancelled
+    case .abandoned: self = .abandoned
+    }
+  }
+
+  var cause: StopCause {
+    switch self {
+    case .wallClock: .wallClock
+    case .cancelled: .cancelled
+    case .abandoned: .abandoned
+    }
+  }
+}

@@ -1,0 +1,56 @@
+import Glibc
+import Jobs
+
+/// What this host can enforce, for `cordon doctor`.
+public enum HostReport {
+  /// Starts a sandbox, runs the self-test in it and ends it again. Never throws: whatever is in the way of that is
+  /// a finding that does not hold, with a fix.
+  public static func doctor(_ configuration: SandboxConfiguration) async -> [Finding] {
+    let sandbox: Sandbox
+    do {
+      sandbox = try await Sandbox.start(configuration)
+    } catch {
+      return [Finding(control: error.stage, holds: false, detail: error.cause, fix: error.fix ?? generalFix(error))]
+    }
+    var findings = [approvedDirectory(configuration)] + statements(sandbox.facts) + sandbox.facts.missing
+    do {
+      findings += try await SelfTest.run(sandbox)
+    } catch {
+      findings.append(Finding(control: "selftest", holds: false, detail: error.cause, fix: error.fix))
+    }
+    await sandbox.shutdown()
+    return findings
+  }
+
+  private static func statements(_ facts: SandboxFacts) -> [Finding] {
+    let cgroup =
+      facts.cgroup == "v2"
+      ? "unified hierarchy" : "v1 controllers, with a v2 group to kill by; no oom.group, the warden kills the rest"
+    let mode =
+      facts.mode == "root"
+      ? "the warden is root; each live cell has a uid of its own"
+      : "user namespaces; every cell has the same uid outside"
+    return [
+      Finding(control: "cgroup", holds: true, detail: "\(facts.cgroup): \(cgroup)"),
+      Finding(control: "mode", holds: true, detail: mode),
+      Finding(control: "filter", holds: true, detail: facts.filter.description),
+    ]
+  }
+
+  /// Tries what publishing does: a directory beneath the root, on one filesystem with it.
+  private static func approvedDirectory(_ configuration: SandboxConfiguration) -> Finding {
+    let control = "approved_directory"
+    do {
+      try OutputPlace(approvedRoot: configuration.approvedRoot, tenant: "doctor", job: "doctor", attempt: 1)
+        .makePending().remove()
+      return Finding(control: control, holds: true, detail: "\(configuration.approvedRoot) can be written")
+    } catch {
+      return Finding(
+        control: control, holds: false, detail: "\(error)", fix: "make \(configuration.approvedRoot) writable")
+    }
+  }
+
+  private static func generalFix(_ error: SandboxError) -> String {
+    error.errno == EPERM || error.errno == EACCES ? "run the worker as root" : "see what cordon-warden wrote to its log"
+  }
+}

@@ -1,0 +1,203 @@
+import Glibc
+import Jobs
+import Kernel
+
+// Theory of operation
+//
+// The tree was made by the job, and every process that could change it is dead: the warden hands the descriptor of
+// `/output` over only when the cell's cgroup is empty. The walk relies on that for consistency, never for safety.
+//
+// Each entry is first looked at without opening it (fstatat, no following). Only what is a plain file with one
+// link is opened, by openat2 relative to the directory descriptor that was listed, refusing links, magic links and
+// mounts, and without blocking; then it is looked at again through the descriptor, and must be the very file seen
+// before. It is copied and digested from that one descriptor, and looked at a third time: a file that changed
+// under the copy is no evidence of anything. Whatever fails a step is listed with the reason and not published.
+//
+// Bounds: entries (the job's own limit), depth (a descriptor is open for every level), path length (a published
+// file must be reachable by its path), bytes by apparent size (a sparse file costs the job nothing), and time.
+
+/// Copies one output tree into a directory of ours and says what became of each entry.
+struct OutputWalk {
+  /// Deepest directory beneath `/output` that is entered.
+  static let maximumDepth = 32
+  /// Longest path beneath `/output`, in bytes.
+  static let maximumPathBytes = 1_024
+  /// Longest time one collection may take.
+  static let patience = Duration.seconds(120)
+
+  private(set) var artifacts: [Artifact] = []
+  private(set) var quarantined: [Quarantined] = []
+  private(set) var bytes: Int64 = 0
+
+  private let maximumBytes: Int64
+  private let maximumEntries: Int64
+  private var entries: Int64 = 0
+  private let deadline: ContinuousClock.Instant
+  /// Called between looking at an entry and opening it; tests swap the entry there.
+  private let beforeOpening: (FileName) -> Void
+
+  init(limits: Limits, now: ContinuousClock.Instant = .now, beforeOpening: @escaping (FileName) -> Void = { _ in }) {
+    maximumBytes = limits.outputBytes
+    maximumEntries = limits.outputFiles
+    deadline = now.advanced(by: Self.patience)
+    self.beforeOpening = beforeOpening
+  }
+
+  /// Throws only where the copy cannot be made (`SandboxError`, a full disk first of all); what is wrong with
+  /// the tree is listed.
+  mutating func collect(_ source: Descriptor, into target: Descriptor) throws(SandboxError) {
+    try walk(source, path: [], into: TargetDirectory(target), depth: 0)
+  }
+
+  private mutating func walk(_ source: Descriptor, path: [UInt8], into target: TargetDirectory, depth: Int)
+    throws(SandboxError)
+  {
+    let names: [FileName]
+    do {
+      names = try source.names(maximum: Int(clamping: max(0, maximumEntries - entries)))
+    } catch {
+      return refuse(path.isEmpty ? Array(".".utf8) : path, "unreadable")
+    }
+    for name in names {
+      guard ContinuousClock.now < deadline else {
+        throw SandboxError(stage: "collect", message: "the output tree took longer than \(Self.patience) to collect")
+      }
+      let path = path.isEmpty ? name : path + [UInt8(ascii: "/")] + name
+      entries += 1
+      guard entries <= maximumEntries else {
+        refuse(path, "too_many")
+        break
+      }
+      guard path.count <= Self.maximumPathBytes else {
+        refuse(Array(path.prefix(Self.maximumPathBytes)), "name")
+        continue
+      }
+      try take(name, of: source, path: path, into: target, depth: depth)
+    }
+    try target.close()
+  }
+
+  private mutating func take(
+    _ name: FileName, of source: Descriptor, path: [UInt8], into target: TargetDirectory, depth: Int
+  ) throws(SandboxError) {
+    guard let seen = try? source.status(of: name) else { return refuse(path, "unreadable") }
+    if let reason = seen.refusal { return refuse(path, reason) }
+    beforeOpening(path)
+    if seen.isDirectory {
+      guard depth < Self.maximumDepth else { return refuse(path, "too_deep") }
+      guard let inner = open(name, of: source, seen: seen, flags: O_DIRECTORY, path: path) else { return }
+      try walk(inner, path: path, into: TargetDirectory(name, beneath: target), depth: depth + 1)
+    } else {
+      guard seen.st_size <= maximumBytes - bytes else { return refuse(path, "too_large") }
+      guard let file = open(name, of: source, seen: seen, flags: 0, path: path) else { return }
+      try copy(file, seen: seen, name: name, path: path, into: target)
+    }
+  }
+
+  /// Nil, and the entry listed, when it cannot be opened or is not what was seen.
+  private mutating func open(
+    _ name: FileName, of source: Descriptor, seen: stat, flags: Int32, path: [UInt8]
+  ) -> Descriptor? {
+    do {
+      let handle = try source.open(beneath: name, flags | O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+      guard try handle.status().isSame(as: seen) else {
+        refuse(path, "changed")
+        return nil
+      }
+      return handle
+    } catch {
+      // A link or another mount where a moment ago there was none; anything else is the kernel's refusal to read.
+      refuse(path, [ELOOP, EXDEV, ENOENT, ENOTDIR, ENXIO].contains(error.errno) ? "changed" : "unreadable")
+      return nil
+    }
+  }
+
+  private mutating func copy(
+    _ file: Descriptor, seen: stat, name: FileName, path: [UInt8], into target: TargetDirectory
+  ) throws(SandboxError) {
+    let directory = try target.handle()
+    let copy = try failing("collect", "cannot write to the approved directory") {
+      try directory.open(beneath: name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+    }
+    let copied = try failing("collect", "cannot copy an artifact to the approved directory") {
+      try file.copy(to: copy, maximum: Int64(seen.st_size))
+    }
+    guard let (size, digest) = copied, size == seen.st_size, let after = try? file.status(),
+      after.isUnchanged(since: seen)
+    else {
+      try failing("collect", "cannot remove a refused copy") {
+        try directory.removeTree(name)
+      }
+      return refuse(path, "changed")
+    }
+    try failing("collect", "cannot finish an artifact in the approved directory") {
+      try copy.setMode(seen.publishedMode)
+      try copy.sync()
+    }
+    bytes += size
+    artifacts.append(Artifact(path: EscapedName.show(path), bytes: size, sha256: digest))
+  }
+
+  private mutating func refuse(_ path: [UInt8], _ reason: String) {
+    quarantined.append(Quarantined(path: EscapedName.show(path), reason: reason))
+  }
+}
+
+/// A directory of the copy, made when the first file in it is published: a tree of empty directories is no output.
+private final class TargetDirectory {
+  private let parent: TargetDirectory?
+  private let name: FileName
+  private var made: Descriptor?
+
+  init(_ root: Descriptor) {
+    parent = nil
+    name = []
+    made = root
+  }
+
+  init(_ name: FileName, beneath parent: TargetDirectory) {
+    self.parent = parent
+    self.name = name
+  }
+
+  func handle() throws(SandboxError) -> Descriptor {
+    if let made { return made }
+    guard let directory = try parent?.handle() else { preconditionFailure("the root of the copy is always made") }
+    return try failing("collect", "cannot make a directory in the approved directory") {
+      let handle = try directory.makeDirectory(name, mode: 0o755)
+      made = handle
+      return handle
+    }
+  }
+
+  /// Makes the entries durable; the walk is done with this directory.
+  func close() throws(SandboxError) {
+    guard let made else { return }
+    try failing("collect", "cannot sync a directory in the approved directory") { try made.sync() }
+  }
+}
+
+extension stat {
+  /// Why an entry of an output tree is not even opened; nil for a directory and for a plain file with one link.
+  fileprivate var refusal: String? {
+    switch st_mode & S_IFMT {
+    case S_IFDIR: nil
+    case S_IFREG: st_nlink == 1 ? nil : "hardlink"
+    case S_IFLNK: "symlink"
+    case S_IFIFO: "fifo"
+    case S_IFSOCK: "socket"
+    case S_IFCHR, S_IFBLK: "device"
+    default: "unreadable"
+    }
+  }
+
+  /// The same inode with the same content, links and times.
+  fileprivate func isUnchanged(since other: stat) -> Bool {
+    isSame(as: other) && st_size == other.st_size && st_nlink == other.st_nlink
+      && st_mtim.tv_sec == other.st_mtim.tv_sec && st_mtim.tv_nsec == other.st_mtim.tv_nsec
+      && st_ctim.tv_sec == other.st_ctim.tv_sec && st_ctim.tv_nsec == other.st_ctim.tv_nsec
+  }
+
+  /// Readable by all, writable by the owner, executable when the job made it so; no other bit of the job's.
+  fileprivate var publishedMode: mode_t { st_mode & S_IXUSR != 0 ? 0o755 : 0o644 }
+}

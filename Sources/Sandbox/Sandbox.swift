@@ -1,0 +1,357 @@
+import EventThread
+import Glibc
+import Jobs
+import Kernel
+import WardenProtocol
+
+// Theory of operation
+//
+// Four kinds of process take part in one job:
+//
+//   worker   holds the database login; this target runs in it. Writes the stage (program, inputs), asks for cells,
+//            reads the job's streams, takes the outputs over. Never forks a job, never enters a cell.
+//   warden   `cordon-warden`, one for each worker, spawned here. Makes, stops and counts cells; has the rights that
+//            takes and nothing else: no login, no environment of the worker's, no descriptor but 0, 1, 2 and 3.
+//   init     process 1 of each cell. Starts the job, reaps what the job leaves, reports the job's status.
+//   job      the untrusted program: descriptors 0, 1, 2, no capability, a uid of its own for as long as it lives.
+//
+// Who may say what is decided by which descriptor it is said on, and each descriptor has one speaker:
+//
+//   control socket (3 in the warden)   orders from us, facts from the warden. Messages are those of WardenProtocol;
+//                                      it says so itself that their order is. End of file means that the other side
+//                                      is dead: the warden then kills every cell; we fail every report and refuse
+//                                      to run anything more, because nobody enforces limits or can state facts.
+//   stdout and stderr pipes            bytes of the job, and of whoever in the cell inherited them. They are data;
+//                                      nothing is ever parsed from them. The write ends are closed here as soon as
+//                                      the order is sent.
+//   stdin                              a sealed memory file with the bytes of the specification, or /dev/null.
+//   /output and /result roots          arrive with `finished`, that is when the cell's cgroup is empty; what lies
+//                                      beneath is hostile but can no longer change. `Outputs` reads it.
+//
+// Order of one run: the stage is complete before the order is sent, since the job may start at any time after;
+// `started` or `refused` answers the order; the warden alone keeps the wall clock. On `finished` the pipes are
+// drained of what is in them and closed, without waiting for end of file: no process of the cell exists any more,
+// and if somebody outside has come to hold the pipe open, that must not hold up a report.
+//
+// One thread serves everything: it is this actor's executor, and polls the control socket and all pipes. What the
+// job writes beyond its cap is read, counted and forgotten, so a flood costs time on this thread but no memory; one
+// read a pipe and round keeps a flooding job from starving its neighbours and the control socket.
+
+/// The worker's side of the cells: one warden, any number of running cells.
+///
+/// `shutdown` must be called when it is no longer needed.
+public actor Sandbox {
+  /// What the warden found and enforces for every cell.
+  public nonisolated let facts: SandboxFacts
+
+  public nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+
+  private nonisolated let thread: EventThread
+  private nonisolated let staging: Descriptor
+  private let wardenPatience: Duration
+  private var warden: WardenProcess
+  private var cells: [UInt64: Cell] = [:]
+  private var nextCell: UInt64 = 1
+  private var reports: [UInt64: Result<CellReport, SandboxError>] = [:]
+  private var waiting: [UInt64: [CheckedContinuation<Result<CellReport, SandboxError>, Never>]] = [:]
+  /// Why no cell may be started any more.
+  private var closed: SandboxError?
+  /// When a warden that was told to leave, or whose socket was closed, is killed.
+  private var killWardenAt: ContinuousClock.Instant?
+  private var reaped = false
+  private var closing: [CheckedContinuation<Void, Never>] = []
+  private var buffer = [UInt8](repeating: 0, count: StreamCapture.chunkBytes)
+
+  // MARK: - Life
+
+  /// Spawns the warden and waits until it has looked at the host. Throws `SandboxError`: stage `spawn` when it
+  /// cannot be started or does not answer, `host` with a fix when the host cannot confine.
+  public static func start(_ configuration: SandboxConfiguration) async throws(SandboxError) -> Sandbox {
+    let staging = try configuration.prepareDirectories()
+    let thread = EventThread(name: "cordon-sandbox")
+    let launcher = WardenLauncher(thread: thread)
+    do {
+      let (warden, facts) = try await launcher.launch(configuration)
+      let sandbox = Sandbox(
+        thread: thread, staging: staging, warden: warden, facts: facts, wardenPatience: configuration.wardenPatience)
+      await sandbox.serve()
+      return sandbox
+    } catch {
+      thread.stop()
+      throw error
+    }
+  }
+
+  private init(
+    thread: EventThread, staging: Descriptor, warden: WardenProcess, facts: WardenFacts, wardenPatience: Duration
+  ) {
+    self.wardenPatience = wardenPatience
+    self.thread = thread
+    self.staging = staging
+    self.warden = warden
+    self.facts = SandboxFacts(facts)
+  }
+
+  deinit { thread.stop() }
+
+  /// Kills every cell, ends the warden and waits until it is gone. Cells that were still running report that they
+  /// were abandoned, or fail with stage `warden`. Harmless when called again.
+  public func shutdown() async {
+    if closed == nil {
+      closed = SandboxError(stage: "warden", message: "the sandbox was shut down")
+      killWardenAt = .now + wardenPatience
+      armTimer()
+      tell(.shutdown)
+    }
+    await waitUntilClosed()
+  }
+
+  /// Returns when the warden is gone, by `shutdown` or by itself, and every report has been given.
+  public func waitUntilClosed() async {
+    if reaped { return }
+    await withCheckedContinuation { closing.append($0) }
+  }
+
+  /// A private directory for the files of one attempt. Throws `SandboxError` (stage `stage`).
+  public nonisolated func stage() throws(SandboxError) -> Stage {
+    try Stage.make(beneath: staging)
+  }
+
+  // MARK: - Cells
+
+  /// Starts the job in a fresh cell and returns when its first instruction is about to run.
+  ///
+  /// Throws `SandboxError`: stage `request` when no cell may be asked for like this, `exec` when the program cannot
+  /// be executed, `warden` when the warden is gone, `cell` (or the control that failed, in the message) otherwise.
+  /// Whenever it throws, no job byte ran.
+  public func run(_ request: CellRequest) async throws(SandboxError) -> RunningCell {
+    if let closed { throw closed }
+    let identifier = nextCell
+    nextCell += 1
+    let order = request.order(identifier)
+    if let problem = order.problem { throw SandboxError(problem) }
+    guard order.arguments.count <= Bounds.arguments, order.environment.count <= Bounds.variables,
+      WardenRequest.run(order).encoded.count <= Bounds.message
+    else { throw SandboxError(stage: "request", message: "arguments and environment are too large", errno: E2BIG) }
+    let (output, chunks) = AsyncStream.makeStream(of: OutputChunk.self)
+    do {
+      try begin(order, request: request, chunks: chunks)
+    } catch {
+      chunks.finish()
+      throw error
+    }
+    let start = await withCheckedContinuation { cells[identifier]?.starting = $0 }
+    return RunningCell(sandbox: self, identifier: identifier, uid: try start.get().user, output: output)
+  }
+
+  /// Makes the job's descriptors and sends the order. Ours stay, the job's are closed when this returns.
+  private func begin(
+    _ order: CellOrder, request: CellRequest, chunks: AsyncStream<OutputChunk>.Continuation
+  ) throws(SandboxError) {
+    let standard = try JobDescriptors(stdin: request.stdin)
+    tell(.run(order), [standard.stdin, standard.stdout.write, standard.stderr.write])
+    if let closed { throw closed }
+    let cap = request.limits.streamBytes
+    let longest = Duration.milliseconds(request.limits.wallMilliseconds + request.limits.graceMilliseconds)
+    cells[order.cell] = Cell(
+      stage: request.stage, limits: request.limits, overdue: .now + longest + wardenPatience, chunks: chunks,
+      stdout: Stream(pipe: standard.stdout.read, capture: StreamCapture(cap: cap)),
+      stderr: Stream(pipe: standard.stderr.read, capture: StreamCapture(cap: cap)))
+    for stream in StreamName.allCases {
+      guard let descriptor = cells[order.cell]?[stream].pipe?.raw else { continue }
+      thread.watch(descriptor, events: Int16(POLLIN)) { _ in self.readOnce(order.cell, stream) }
+    }
+    armTimer()
+  }
+
+  func stop(_ identifier: UInt64, _ cause: StopCause, atOnce: Bool) {
+    guard closed == nil, let cell = cells[identifier] else { return }
+    let grace = atOnce ? 0 : cell.limits.graceMilliseconds
+    tell(.stop(CellStop(cell: identifier, cause: cause, graceMilliseconds: grace)))
+  }
+
+  func report(of identifier: UInt64) async throws(SandboxError) -> CellReport {
+    if let report = reports[identifier] { return try report.get() }
+    guard cells[identifier] != nil else {
+      throw SandboxError(stage: "cell", message: "the report was given up")
+    }
+    return try await withCheckedContinuation { waiting[identifier, default: []].append($0) }.get()
+  }
+
+  /// Nobody can ask for the report any more. A cell that still runs does so to its end.
+  func forget(_ identifier: UInt64) {
+    cells[identifier]?.isForgotten = true
+    reports[identifier] = nil
+  }
+
+  private func settle(_ identifier: UInt64, _ report: Result<CellReport, SandboxError>) {
+    guard let cell = cells.removeValue(forKey: identifier) else { return }
+    armTimer()
+    cell.chunks.finish()
+    if let starting = cell.starting, case .failure(let error) = report {
+      starting.resume(returning: .failure(error))
+      return
+    }
+    if !cell.isForgotten { reports[identifier] = report }
+    for continuation in waiting.removeValue(forKey: identifier) ?? [] { continuation.resume(returning: report) }
+  }
+
+  // MARK: - Streams
+
+  private func readOnce(_ identifier: UInt64, _ stream: StreamName) {
+    _ = read(identifier, stream)
+    armTimer()
+  }
+
+  /// One read of one pipe. False when nothing is left in it.
+  private func read(_ identifier: UInt64, _ stream: StreamName) -> Bool {
+    guard let pipe = cells[identifier]?[stream].pipe else { return false }
+    let count = Glibc.read(pipe.raw, &buffer, buffer.count)
+    if count < 0 { return errno == EINTR }
+    guard count > 0 else {
+      closePipe(identifier, stream)
+      return false
+    }
+    for chunk in cells[identifier]?[stream].capture.take(buffer[..<count], now: .now) ?? [] {
+      hand(chunk, of: identifier, stream)
+    }
+    return true
+  }
+
+  private func hand(_ bytes: [UInt8], of identifier: UInt64, _ stream: StreamName) {
+    cells[identifier]?.chunks.yield(OutputChunk(stream: stream.rawValue, bytes: bytes))
+  }
+
+  /// Hands on what has waited long enough, looks whether the warden still does its work, and sets the timer anew.
+  private func timerFired() {
+    let now = ContinuousClock.now
+    if cells.values.contains(where: { $0.overdue <= now }) { lose("it did not end a cell in time") }
+    if let killWardenAt, killWardenAt <= now {
+      self.killWardenAt = nil
+      warden.kill()
+    }
+    for identifier in cells.keys {
+      for stream in StreamName.allCases {
+        guard let due = cells[identifier]?[stream].capture.due, due <= now,
+          let bytes = cells[identifier]?[stream].capture.flush(now: now)
+        else { continue }
+        hand(bytes, of: identifier, stream)
+      }
+    }
+    armTimer()
+  }
+
+  private func armTimer() {
+    let due = cells.values.flatMap { [$0.stdout.capture.due, $0.stderr.capture.due, $0.overdue] }
+    thread.setTimer((due + [killWardenAt]).compactMap { $0 }.min()) { self.timerFired() }
+  }
+
+  private func closePipe(_ identifier: UInt64, _ stream: StreamName) {
+    guard let pipe = cells[identifier]?[stream].pipe else { return }
+    thread.unwatch(pipe.raw)
+    cells[identifier]?[stream].pipe = nil
+  }
+
+  /// Takes what the pipes of a finished cell still hold, then closes them. Bounded, because a cell that could not be
+  /// emptied may write for ever.
+  private func drain(_ identifier: UInt64) {
+    for stream in StreamName.allCases {
+      var reads = 0
+      while reads < Self.drainReads, read(identifier, stream) { reads += 1 }
+      if let rest = cells[identifier]?[stream].capture.flush(now: .now) {
+        hand(rest, of: identifier, stream)
+      }
+      closePipe(identifier, stream)
+    }
+  }
+
+  /// A pipe holds at most `/proc/sys/fs/pipe-max-size`, by default 1 MiB; the job may have raised its own to that.
+  private static let drainReads = 1_024
+
+  // MARK: - Control socket
+
+  private func serve() {
+    guard let socket = warden.socket?.descriptor.raw else { return }
+    let events = warden.hasUnsent ? POLLIN | POLLOUT : POLLIN
+    thread.watch(socket, events: Int16(events)) { _ in self.serveSocket() }
+  }
+
+  private func tell(_ request: WardenRequest, _ descriptors: [Descriptor] = []) {
+    do {
+      try warden.send(request, descriptors)
+      serve()
+    } catch {
+      // What cannot be told to stop must not go on: without its control socket the warden kills everything.
+      lose("\(error)")
+    }
+  }
+
+  private func serveSocket() {
+    while true {
+      switch warden.read() {
+      case .reply(let reply, let descriptors):
+        handle(reply, descriptors)
+      case .over(let why):
+        return lose(why)
+      case .nothing:
+        do {
+          try warden.sendUnsent()
+          return serve()
+        } catch {
+          return lose("\(error)")
+        }
+      }
+    }
+  }
+
+  private func handle(_ reply: WardenReply, _ descriptors: [Descriptor]) {
+    switch reply {
+    case .started(let start):
+      let starting = cells[start.cell]?.starting
+      cells[start.cell]?.starting = nil
+      cells[start.cell]?.start = start
+      starting?.resume(returning: .success(start))
+    case .refused(let cell, let refusal):
+      drain(cell)
+      settle(cell, .failure(SandboxError(refusal)))
+    case .finished(let end):
+      drain(end.cell)
+      guard let cell = cells[end.cell] else { return }
+      settle(end.cell, cell.report(end, descriptors, facts: facts))
+    case .hello, .cannot:
+      lose("it greeted twice")
+    }
+  }
+
+  /// The warden is dead or speaks nonsense; both ways nothing it enforces can be relied on.
+  private func lose(_ why: String) {
+    guard let socket = warden.socket else { return }
+    thread.unwatch(socket.descriptor.raw)
+    warden.closeSocket()
+    let error =
+      closed
+      ?? SandboxError(
+        stage: "warden", message: "cordon-warden is gone: \(why)", fix: "see its log, then restart the worker")
+    closed = error
+    // A hanging warden does not read that its socket has ended; its cells die with it all the same.
+    if cells.values.contains(where: { $0.overdue <= .now }) { warden.kill() }
+    killWardenAt = killWardenAt ?? .now + wardenPatience
+    for identifier in Array(cells.keys) {
+      drain(identifier)
+      settle(identifier, .failure(error))
+    }
+    armTimer()
+    Task { await self.reapWarden() }
+  }
+
+  private func reapWarden() async {
+    while !warden.reap() { try? await Task.sleep(for: Self.reapInterval) }
+    reaped = true
+    killWardenAt = nil
+    armTimer()
+    for continuation in closing { continuation.resume() }
+    closing = []
+  }
+
+  private static let reapInterval = Duration.milliseconds(10)
+}

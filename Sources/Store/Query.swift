@@ -1,0 +1,42 @@
+import Postgres
+
+/// The files of `sql/statements`, one case a file; the case's name is the file's.
+enum Query: String, CaseIterable {
+  case schemaPresent = "schema_present"
+  case schemaVersion = "schema_version"
+  case migrationsLock = "migrations_lock"
+  case migrationsApplied = "migrations_applied"
+  case migrationsRecord = "migrations_record"
+  case migrationsEndRole = "migrations_end_role"
+  case enqueue
+  case enqueueMany = "enqueue_many"
+  case putBlob = "put_blob"
+  case cancel
+  case record
+  case jobs
+  case logs
+  case registerWorker = "register_worker"
+  case claim
+  case start
+  case heartbeat
+  case complete
+  case release
+  case rescue
+  case ensurePartitions = "ensure_partitions"
+  case retireWorker = "retire_worker"
+  case appendLog = "append_log"
+  case readBlob = "read_blob"
+  case addPrincipal = "add_principal"
+  case addQueue = "add_queue"
+  case ensureLogin = "ensure_login"
+
+  /// The file's text.
+  var sql: String {
+    guard let text = EmbeddedSQL.files["statements/\(rawValue)"] else {
+      preconditionFailure("sql/statements/\(rawValue).sql was not embedded")
+    }
+    return text
+  }
+
+  var statement: Statement { Statement(name: rawValue, sql: sql) }
+}

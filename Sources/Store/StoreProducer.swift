@@ -1,0 +1,84 @@
+import FoundationEssentials
+import Jobs
+import Postgres
+
+// The producer's and the reader's side. Who asks, for which tenant and with which rights is the session's role; a
+// refusal is a `PostgresError` of kind `server` whose message names the field: SQLSTATE 22023 malformed, 42501 not
+// allowed, CD001 over a ceiling of the policy, CD404 no such job for this role.
+extension Store {
+  /// Puts a job into a queue.
+  ///
+  /// - Parameters:
+  ///   - specification: JSON text, at most 1 MiB.
+  ///   - key: idempotency key within the tenant, 1 to 255 bytes: the same request again returns the first job, another
+  ///     one under the same key is refused.
+  ///   - runAt: not before this moment, by the database's clock.
+  ///   - priority: 0 to 9, lower first.
+  public func enqueue(
+    queue: String, specification: String, key: String? = nil, runAt: Date? = nil, priority: Int = 4
+  ) async throws -> Enqueued {
+    let row = try await one(
+      .enqueue,
+      [Parameter(queue), Parameter(specification), Parameter(key), Parameter(runAt), Parameter(priority)])
+    return Enqueued(job: try Self.jobID(row), created: try row.get("created"))
+  }
+
+  /// Puts several jobs into a queue, all or none; they are claimed in this order.
+  public func enqueueMany(queue: String, specifications: [String], priority: Int = 4) async throws -> [JobID] {
+    try await all(.enqueueMany, [Parameter(queue), Parameter(specifications), Parameter(priority)])
+      .map { try Self.jobID($0) }
+  }
+
+  /// Stores at most 64 MiB for the tenant, once; the digest is computed by the database.
+  public func putBlob(_ bytes: [UInt8]) async throws -> Digest {
+    let text = try await one(.putBlob, [Parameter(bytes)]).get("digest", as: String.self)
+    guard let digest = Digest(text) else { throw PostgresError(.decoding, "\(text) is no digest") }
+    return digest
+  }
+
+  /// Cancels a job: `cancelled` when it was waiting, `cancelling` while its worker stops it, `finished` when it was
+  /// over before.
+  public func cancel(_ job: JobID) async throws -> String {
+    try await one(.cancel, [Parameter(job.description)]).get("state")
+  }
+
+  /// The record of a job as JSON text, at an attempt or at its latest.
+  public func record(_ job: JobID, attempt: Int? = nil) async throws -> String {
+    try await one(.record, [Parameter(job.description), Parameter(attempt)]).get("record")
+  }
+
+  /// The newest jobs as JSON texts.
+  /// - Parameters:
+  ///   - state: `scheduled`, `queued`, `running`, `finished`; nil is all.
+  ///   - limit: 1 to 1000.
+  public func jobs(state: String? = nil, queue: String? = nil, limit: Int = 100) async throws -> [String] {
+    try await all(.jobs, [Parameter(state), Parameter(queue), Parameter(limit)]).map { try $0.get("job") }
+  }
+
+  /// Pieces of an attempt's streams with sequence numbers above `after` (-1 for all), in order.
+  /// - Parameters:
+  ///   - attempt: nil is the one that runs, or else the last that ended.
+  ///   - limit: 1 to 10000.
+  public func logs(_ job: JobID, attempt: Int? = nil, after: Int64 = -1, limit: Int = 100) async throws -> [LogChunk] {
+    try await all(
+      .logs, [Parameter(job.description), Parameter(attempt), Parameter(after), Parameter(limit)]
+    ).map { row in
+      LogChunk(
+        attempt: try row.get("attempt"), stream: try row.get("stream"), sequence: try row.get("sequence"),
+        at: try row.get("at"), bytes: try row.get("bytes"))
+    }
+  }
+
+  /// Gives a role a tenant; operators only. Again for the same role, it replaces what was.
+  /// - Parameters:
+  ///   - tenant: nil for a worker that serves every tenant.
+  ///   - queues: the only queues the role may use; nil is all.
+  public func addPrincipal(role: String, tenant: String?, queues: [String]? = nil) async throws {
+    try await pool.query(Query.addPrincipal.statement, [Parameter(role), Parameter(tenant), Parameter(queues)])
+  }
+
+  /// Adds a queue unless it is there; operators only.
+  public func addQueue(name: String) async throws {
+    try await pool.query(Query.addQueue.statement, [Parameter(name)])
+  }
+}

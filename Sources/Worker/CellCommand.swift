@@ -1,0 +1,64 @@
+import Jobs
+
+/// How a specification becomes a process: the program file, its name, the argument vector and the environment.
+/// No shell is involved anywhere; arguments reach the program byte for byte.
+struct CellCommand: Equatable {
+  /// Name of the program file in the working directory; nil for `exec`.
+  var program: String?
+  var argv: [String]
+  var environment: [String: String]
+
+  /// Paths as the job sees them.
+  enum CellPath {
+    static let job = "/job"
+    static let input = "/input"
+    static let output = "/output"
+    static let result = "/result/result.json"
+    static let temporary = "/tmp"
+    static let parameters = "params.json"
+  }
+
+  /// The search path inside the cell; `/usr` is all there is.
+  static let searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+
+  init(_ specification: JobSpecification, job: String, attempt: Int, tenant: String, queue: String) {
+    switch specification.runtime {
+    case .exec:
+      program = nil
+      argv = specification.argv
+    case .python3:
+      program = "main.py"
+      // -I: no environment variable, user directory or working directory changes what `import` finds.
+      // -B: the working directory is read-only. -u: what was printed before a kill is kept.
+      argv = ["/usr/bin/python3", "-I", "-B", "-u", "\(CellPath.job)/main.py"] + specification.args
+    case .bash:
+      program = "main.sh"
+      argv = ["/usr/bin/bash", "--noprofile", "--norc", "\(CellPath.job)/main.sh"] + specification.args
+    }
+    environment = [
+      "PATH": Self.searchPath, "HOME": CellPath.temporary, "TMPDIR": CellPath.temporary, "USER": "job",
+      "LOGNAME": "job", "LANG": "C.UTF-8", "TZ": "UTC",
+    ]
+    // The database refuses CORDON_ names from producers; ours are set last all the same.
+    environment.merge(specification.env) { _, asked in asked }
+    environment["CORDON_JOB"] = job
+    environment["CORDON_ATTEMPT"] = String(attempt)
+    environment["CORDON_TENANT"] = tenant
+    environment["CORDON_QUEUE"] = queue
+    environment["CORDON_INPUT"] = CellPath.input
+    environment["CORDON_OUTPUT"] = CellPath.output
+    environment["CORDON_RESULT"] = CellPath.result
+    if specification.params != nil { environment["CORDON_PARAMS"] = "\(CellPath.job)/\(CellPath.parameters)" }
+  }
+
+  /// Turns a bare name such as `grep` into the absolute path that execve needs, by the cell's own search path. The
+  /// cell's `/usr` is the worker's, so the worker may look; a job's own PATH is not asked, because it says what the
+  /// job's children find and not what Cordon starts.
+  /// - Throws: `Refusal` when no directory of the search path has it.
+  mutating func resolveProgram(isExecutable: (String) -> Bool) throws {
+    guard let name = argv.first, !name.contains("/") else { return }
+    let found = Self.searchPath.split(separator: ":").map { "\($0)/\(name)" }.first(where: isExecutable)
+    guard let found else { throw Refusal("argv[0]: no program '\(name)' in \(Self.searchPath)") }
+    argv[0] = found
+  }
+}

@@ -1,0 +1,68 @@
+import Jobs
+import Sandbox
+import Store
+
+/// Writes what a running cell prints to the database, in order, under the attempt's lease.
+///
+/// One task takes chunks off the cell; another writes what has gathered, every `interval`, so that a follower
+/// sees a line soon after it was printed and a busy printer costs one statement an interval.
+actor LogForwarder {
+  /// Delay between a byte read from the cell and the statement that stores it; a person sees no less than this.
+  static let interval = Duration.milliseconds(50)
+
+  private let store: Store
+  private let worker: Int64
+  private let claim: Claim
+  private var buffer = LogBuffer()
+  private var sequence: Int64 = 0
+  private var leaseGone = false
+
+  init(store: Store, worker: Int64, claim: Claim) {
+    self.store = store
+    self.worker = worker
+    self.claim = claim
+  }
+
+  /// Returns when the cell's output has ended and every kept byte is stored, or the lease is gone.
+  /// Errors of the database are left to the next interval: bytes stay buffered until they are stored.
+  func forward(_ output: AsyncStream<OutputChunk>) async {
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask {
+        for await chunk in output { await self.accept(chunk) }
+      }
+      group.addTask {
+        while !Task.isCancelled {
+          // Cancelling shortens the pause; the statement itself is shielded, since whether a cancelled one
+          // was committed nobody would know.
+          try? await Task.sleep(for: Self.interval)
+          await Task { await self.flush() }.value
+        }
+      }
+      await group.next()
+      group.cancelAll()
+    }
+    await flush()
+  }
+
+  /// Bytes the database would not take when the attempt ended.
+  var isComplete: Bool { buffer.isEmpty }
+
+  /// Writes what waits; stops at the first error.
+  func flush() async {
+    while !leaseGone, let chunk = buffer.first {
+      do {
+        let stored = try await store.appendLog(
+          worker: worker, claim: claim, stream: chunk.stream, sequence: sequence + 1, bytes: chunk.bytes)
+        leaseGone = !stored
+      } catch {
+        return
+      }
+      sequence += 1
+      buffer.removeFirst()
+    }
+  }
+
+  private func accept(_ chunk: OutputChunk) {
+    if !leaseGone { buffer.append(chunk) }
+  }
+}

@@ -1,0 +1,100 @@
+import Crypto
+import Foundation
+import Glibc
+import Jobs
+import Sandbox
+import Store
+
+/// The files of one attempt as they were staged, with their digests, and the command that uses them.
+struct Materials: Sendable {
+  private let stage: Stage
+  private let command: CellCommand
+  private let stdin: [UInt8]?
+  private(set) var code: Jobs.Digest?
+  private(set) var inputs: [InputFacts] = []
+
+  /// Writes program, parameters and inputs into the stage.
+  /// - Throws: `Refusal` for what the job asked and cannot have; other errors are the worker's own.
+  init(claim: Claim, specification: JobSpecification, stage: Stage, run: AttemptRun) async throws {
+    self.stage = stage
+    var command = CellCommand(
+      specification, job: claim.job.description, attempt: claim.attempt, tenant: claim.tenant, queue: claim.queue)
+    try command.resolveProgram { access($0, X_OK) == 0 }
+    self.command = command
+    stdin = specification.stdin.map { Array($0.utf8) }
+
+    if let program = command.program {
+      guard let source = specification.code else { throw Refusal("code: missing") }
+      let bytes = try await Self.bytes(of: source, field: "code", stage: stage, run: run)
+      code = try stage.writeJobFile(name: program, bytes: bytes, executable: false)
+    } else {
+      // There is no program file: the digest covers the exact command.
+      code = sha256(specification.argv.map { Array($0.utf8) + [0] }.flatMap { $0 })
+    }
+    if let params = specification.params {
+      let bytes = Array(try JSONEncoder().encode(params))
+      _ = try stage.writeJobFile(name: CellCommand.CellPath.parameters, bytes: bytes, executable: false)
+    }
+    for (name, source) in specification.inputs.sorted(by: { $0.key < $1.key }) {
+      let field = "inputs.\(name)"
+      if case .path(let path) = source {
+        inputs.append(try Self.copy(path, as: name, field: field, stage: stage, run: run))
+      } else {
+        let bytes = try await Self.bytes(of: source, field: field, stage: stage, run: run)
+        inputs.append(try stage.writeInput(name: name, bytes: bytes))
+      }
+    }
+  }
+
+  func request(limits: Limits) -> CellRequest {
+    CellRequest(
+      stage: stage, argv: command.argv,
+      environment: command.environment.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, limits: limits,
+      stdin: stdin)
+  }
+
+  /// A report of an attempt whose cell never ran.
+  func report(_ outcome: Outcome, reason: String? = nil) -> AttemptReport {
+    AttemptReport(outcome: outcome, reason: reason, code: code, inputs: inputs)
+  }
+
+  private static func copy(
+    _ path: String, as name: String, field: String, stage: Stage, run: AttemptRun
+  ) throws -> InputFacts {
+    guard let root = run.configuration.inputRoot else {
+      throw Refusal("\(field): this worker has no input root (cordon worker --input-root DIR)")
+    }
+    do {
+      return try stage.copyInput(name: name, root: root, path: path)
+    } catch {
+      throw Refusal("\(field): \(error)")
+    }
+  }
+
+  private static func bytes(
+    of source: Source, field: String, stage: Stage, run: AttemptRun
+  ) async throws -> [UInt8] {
+    switch source {
+    case .text(let text):
+      return Array(text.utf8)
+    case .blob(let digest):
+      let bytes = try await run.store.readBlob(worker: run.worker, claim: run.claim, digest: digest)
+      guard sha256(bytes) == digest else { throw Refusal("\(field): the stored bytes do not have \(digest)") }
+      return bytes
+    case .path(let path):
+      guard let root = run.configuration.inputRoot else {
+        throw Refusal("\(field): this worker has no input root (cordon worker --input-root DIR)")
+      }
+      do {
+        return try Stage.readBeneath(root: root, path: path)
+      } catch {
+        throw Refusal("\(field): \(error)")
+      }
+    }
+  }
+}
+
+/// The digest of bytes in memory.
+func sha256(_ bytes: [UInt8]) -> Jobs.Digest {
+  Jobs.Digest(sha256: SHA256.hash(data: bytes))
+}

@@ -1,0 +1,197 @@
+import Glibc
+import Kernel
+import WardenProtocol
+
+/// What the warden holds of its host once it has left it: descriptors that were opened before, facts and the filter.
+struct Host {
+  var mode: WardenFacts.Mode
+  /// The host's proc filesystem.
+  var proc: Descriptor
+  var null: Descriptor
+  var cgroups: CgroupArea
+  var filter: SeccompFilter
+  var users: UserAllocator
+  /// Of the process that was started, before it moved anywhere.
+  var hostNamespaces: NamespaceIdentities
+  var missing: [Refusal]
+
+  /// Namespaces in which a cell differs from the host.
+  var cellNamespaces: Namespaces { mode == .root ? .cell : Namespaces.cell.union(.user) }
+
+  /// Takes the warden from the host into the template. Only once, before anything else.
+  static func prepare(_ configuration: Configuration) throws -> Host {
+    _ = setsid()
+    umask(0o022)
+    let null = try Descriptor.open("/dev/null", O_RDWR)
+    let proc = try openProc()
+    let mode: WardenFacts.Mode = geteuid() == 0 ? .root : .userNamespace
+    let filter = try requiring("seccomp", fix: "install libseccomp 2.5 or later") { () throws(SystemError) in
+      try SeccompFilter.compile()
+    }
+    let users: UserAllocator
+    switch mode {
+    case .root:
+      let block = try refusing { () throws(Unavailable) in
+        try UserBlock.claim(
+          directory: configuration.locks, first: configuration.firstUser, size: configuration.usersPerBlock,
+          blocks: configuration.userBlocks)
+      }
+      users = .block(block, taken: [])
+    case .userNamespace: users = .single(geteuid())
+    }
+    let cgroups = try refusing { () throws(Unavailable) in try openCgroups(configuration, proc: proc) }
+    let hostNamespaces = try NamespaceIdentities.read("self", proc: proc)
+    do {
+      try enterNamespaces(mode, proc: proc)
+      let fix = "the template needs Linux 5.12 (mount_setattr), a tmpfs and an existing --staging directory"
+      try requiring("mounts", fix: fix) { () throws(SystemError) in
+        let group = { user in mode.group(of: user) }
+        try Template(staging: configuration.staging, mode: mode, users: users.passwdEntries, group: group).enter()
+      }
+    } catch {
+      cgroups.remove(patience: 0)
+      throw error
+    }
+    return Host(
+      mode: mode, proc: proc, null: null, cgroups: cgroups, filter: filter, users: users,
+      hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups))
+  }
+
+  /// The proc filesystem has to be that of our pid namespace, or pids would mean other processes.
+  private static func openProc() throws -> Descriptor {
+    let fix = "mount it: mount -t proc proc /proc"
+    let proc = try requiring("proc", fix: fix) { () throws(SystemError) in
+      try Descriptor.open("/proc", O_RDONLY | O_DIRECTORY)
+    }
+    let seen = try requiring("proc", fix: fix) { () throws(SystemError) in try proc.readText("self/stat") }
+    guard seen.split(separator: " ").first.flatMap({ pid_t($0) }) == getpid() else {
+      throw Refusal(control: "proc", stage: "/proc is that of another pid namespace", fix: fix)
+    }
+    return proc
+  }
+
+  private static func openCgroups(_ configuration: Configuration, proc: Descriptor) throws(Unavailable) -> CgroupArea {
+    let mountinfo: String
+    do { mountinfo = try proc.readText("self/mountinfo") } catch {
+      throw Unavailable(control: "cgroup", error, fix: "make /proc readable")
+    }
+    let layout = try CgroupLayout.choose(mountinfo: mountinfo) { mount throws(SystemError) in
+      try Descriptor.open(mount, O_RDONLY | O_DIRECTORY).readText("cgroup.controllers")
+    }
+    return try CgroupArea(layout: layout, base: configuration.cgroupBase, proc: proc)
+  }
+
+  private static func enterNamespaces(_ mode: WardenFacts.Mode, proc: Descriptor) throws {
+    switch mode {
+    case .root:
+      try requiring("namespaces.mnt", fix: "run the warden with CAP_SYS_ADMIN") { () throws(SystemError) in
+        try Namespaces.mount.unshare()
+      }
+    case .userNamespace:
+      let user = geteuid()
+      let group = getegid()
+      let fix = """
+        run the warden as root, or allow user namespaces: sysctl user.max_user_namespaces, \
+        kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0
+        """
+      try requiring("namespaces.user", fix: fix) { () throws(SystemError) in
+        try Namespaces([.user, .mount]).unshare()
+        try proc.writeText("deny", to: "self/setgroups")
+        try proc.writeText("\(user) \(user) 1", to: "self/uid_map")
+        try proc.writeText("\(group) \(group) 1", to: "self/gid_map")
+      }
+    }
+    try requiring("namespaces.mnt", fix: "run the warden with CAP_SYS_ADMIN") { () throws(SystemError) in
+      try MountNamespace.makePrivate()
+    }
+  }
+
+  private static func missing(mode: WardenFacts.Mode, cgroups: CgroupArea) -> [Refusal] {
+    var missing: [Refusal] = []
+    if !cgroups.boundsSwap {
+      missing.append(
+        Refusal(
+          control: "cgroup.swap", stage: "memory limits do not count swap and the host has swap",
+          fix: "boot with swapaccount=1, or swapoff -a"))
+    }
+    if mode == .userNamespace {
+      let fix = "run the warden as root"
+      missing.append(Refusal(control: "uids", stage: "all cells run under the warden's own uid", fix: fix))
+      if getgroups(0, nil) > 0 {
+        missing.append(
+          Refusal(control: "groups", stage: "cells keep the warden's supplementary groups", fix: fix))
+      }
+    }
+    return missing
+  }
+}
+
+/// Hands out host uids: one of its own to each live cell where there is a block of them.
+enum UserAllocator {
+  case block(UserBlock, taken: Set<UInt32>)
+  case single(UInt32)
+
+  /// First uid and how many there are for jobs.
+  var range: (first: UInt32, count: UInt32) {
+    switch self {
+    case .block(let block, _): (block.first + 1, block.count - 1)
+    case .single(let user): (user, 1)
+    }
+  }
+
+  /// Uid of every cell's init: none of the jobs'. Nil where there is only one uid.
+  var initUser: UInt32? {
+    switch self {
+    case .block(let block, _): block.first
+    case .single: nil
+    }
+  }
+
+  var passwdEntries: [UInt32] { Array(range.first..<range.first + range.count) }
+
+  /// Nil when every uid is a live cell's.
+  mutating func take() -> UInt32? {
+    switch self {
+    case .single(let user): return user
+    case .block(let block, var taken):
+      guard let free = passwdEntries.first(where: { !taken.contains($0) }) else { return nil }
+      taken.insert(free)
+      self = .block(block, taken: taken)
+      return free
+    }
+  }
+
+  mutating func release(_ user: UInt32) {
+    guard case .block(let block, var taken) = self else { return }
+    taken.remove(user)
+    self = .block(block, taken: taken)
+  }
+}
+
+extension WardenFacts.Mode {
+  /// Gid of a job: its own like the uid, or the one gid that a user namespace maps.
+  func group(of user: UInt32) -> UInt32 { self == .root ? user : getegid() }
+}
+
+extension Refusal {
+  init(_ control: String, _ error: SystemError, fix: String = "") {
+    self.init(control: control, stage: error.stage, errno: error.errno, fix: fix)
+  }
+
+  init(_ unavailable: Unavailable) {
+    self.init(
+      control: unavailable.control, stage: unavailable.stage, errno: unavailable.errno, fix: unavailable.fix)
+  }
+}
+
+/// Runs `body`; a failing call refuses on behalf of `control`.
+@discardableResult
+func requiring<Value>(
+  _ control: String, fix: String = "", _ body: () throws(SystemError) -> Value
+) throws(Refusal) -> Value {
+  do { return try body() } catch { throw Refusal(control, error, fix: fix) }
+}
+
+func refusing<Value>(_ body: () throws(Unavailable) -> Value) throws(Refusal) -> Value {
+  do { return try body() } catch { throw Refusal(error) }
+}

@@ -1,0 +1,53 @@
+// Theory of operation
+//
+// The warden is the only privileged process beside the worker, and the only one that makes cells. It has one thread,
+// no allocation-heavy library and no database login, so it forks cheaply and a flaw in a job's data cannot reach
+// what it does not hold. It sleeps in poll(2) on the control socket, on SIGTERM and on its cells; see `Supervisor`.
+//
+// Before the first order it moves to a mount namespace whose root is the cells' template (`Template`): what a cell
+// sees is what the warden itself sees, less what the cell's init detaches. A cell begins as a fork of the warden
+// (`CellInit`), in fresh namespaces and groups.
+
+import Glibc
+import Kernel
+import WardenProtocol
+
+/// Descriptor of the control socket, by agreement with the worker that spawns us.
+let controlDescriptor: Int32 = 3
+
+func warn(_ text: String) {
+  let line = "cordon-warden: \(text)\n"
+  _ = write(STDERR_FILENO, line, line.utf8.count)
+}
+
+func run() -> Int32 {
+  let configuration: Configuration
+  do { configuration = try Configuration(arguments: Array(CommandLine.arguments.dropFirst())) } catch {
+    warn("\(error.message)\n\(Configuration.usage)")
+    return 2
+  }
+  guard isSocket(controlDescriptor) else {
+    warn("descriptor \(controlDescriptor) is not a socket; a worker starts this program\n\(Configuration.usage)")
+    return 2
+  }
+  let control = PacketSocket(Descriptor(owning: controlDescriptor))
+  do {
+    let host = try Host.prepare(configuration)
+    let supervisor = try Supervisor(host: host, control: control)
+    return supervisor.run()
+  } catch let refusal as Refusal {
+    warn("\(refusal.control): \(refusal.stage): errno \(refusal.errno); \(refusal.fix)")
+    try? control.send(WardenReply.cannot(refusal).encoded)
+  } catch {
+    warn("\(error)")
+    try? control.send(WardenReply.cannot(Refusal(control: "start", stage: "\(error)")).encoded)
+  }
+  return 1
+}
+
+func isSocket(_ descriptor: Int32) -> Bool {
+  var status = stat()
+  return fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
+}
+
+exit(run())

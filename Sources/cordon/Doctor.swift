@@ -1,0 +1,59 @@
+import ArgumentParser
+import Foundation
+import Jobs
+import Sandbox
+import Store
+
+struct Doctor: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Say what this host can enforce, and the fix where it cannot.",
+    discussion: """
+      Runs a real cell and looks from inside. Exit code 0 when a worker would serve here, 3 otherwise. Where a
+      database is named (--database or CORDON_DATABASE_URL), its schema is checked, too.
+      """)
+
+  @OptionGroup var database: DatabaseOptions
+  @Option(name: .customLong("warden"), help: "The cordon-warden executable. Default: beside this one.")
+  var warden: String?
+  @Flag(help: "One JSON object.")
+  var json = false
+
+  func run() async throws {
+    let scratch = FileManager.default.temporaryDirectory.appending(path: "cordon-doctor-\(UUID().uuidString)")
+    try Installation.makeDirectory(scratch.path)
+    defer { try? FileManager.default.removeItem(at: scratch) }
+    var findings = await HostReport.doctor(
+      SandboxConfiguration(
+        wardenPath: try warden ?? Installation.warden(), stateDirectory: scratch.path + "/state",
+        approvedRoot: scratch.path + "/artifacts"))
+    if !database.connection.isEmpty { findings.append(await schema()) }
+    let healthy = findings.allSatisfy(\.holds)
+    if json {
+      let rows = findings.map { finding in
+        JSONValue.object([
+          "control": .string(finding.control), "holds": .bool(finding.holds), "detail": .string(finding.detail),
+          "fix": finding.fix.map(JSONValue.string) ?? .null,
+        ])
+      }
+      let report = JSONValue.object(["ready": .bool(healthy), "findings": .array(rows)])
+      Terminal.line(String(decoding: try JSONEncoder().encode(report), as: UTF8.self))
+    } else {
+      for finding in findings {
+        let mark = finding.holds ? Terminal.styled("holds   ", .good) : Terminal.styled("MISSING ", .bad)
+        Terminal.line("\(mark)  \(Terminal.escape(finding.control)): \(Terminal.escape(finding.detail))")
+        if let fix = finding.fix, !finding.holds { Terminal.line("          fix: \(Terminal.escape(fix))") }
+      }
+      Terminal.line(healthy ? "This host can confine." : "This host cannot confine; a worker would refuse to serve.")
+    }
+    if !healthy { throw ExitCode(Failure.Code.environment.rawValue) }
+  }
+
+  private func schema() async -> Finding {
+    do {
+      try await database.withStore { try await $0.requireCurrentSchema() }
+      return Finding(control: "database", holds: true, detail: "schema version \(Store.schemaVersion)", fix: nil)
+    } catch {
+      return Finding(control: "database", holds: false, detail: Failure(error).description, fix: "cordon migrate")
+    }
+  }
+}

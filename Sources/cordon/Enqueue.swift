@@ -1,0 +1,71 @@
+import ArgumentParser
+import Foundation
+import Jobs
+import Store
+
+struct Enqueue: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Enqueue a job and print its id.",
+    usage: "cordon enqueue [options] (FILE [ARGS…] | -- ARGV… | --specification FILE)",
+    discussion: """
+      Takes the options of `cordon run`, or a whole specification as JSON, as SQL's cordon.enqueue does:
+        echo '{"runtime": "bash", "code": "date"}' | cordon enqueue --specification -
+      """)
+
+  @OptionGroup var database: DatabaseOptions
+  @Flag(help: "Print {\"job\": …, \"created\": …}.")
+  var json = false
+  @Option(name: .customLong("specification"), help: "A file with the specification as JSON ('-' for stdin).")
+  var document: String?
+  @Option(help: "Start not before this time (ISO 8601, such as 2026-10-31T18:00:00Z).")
+  var at: String?
+  @OptionGroup var specification: SpecificationOptions
+
+  func run() async throws {
+    try specification.rejectStrayOption(of: Self.self)
+    let runAt = try at.map { text in
+      guard let date = try? Date(text, strategy: .iso8601) else {
+        throw Failure(.usage, "--at: '\(text)' is no ISO 8601 time such as 2026-10-31T18:00:00Z")
+      }
+      return date
+    }
+    try await database.withStore { store in
+      let text = try await wholeSpecification(store)
+      let enqueued = try await store.enqueue(
+        queue: specification.queue, specification: text, key: specification.key, runAt: runAt,
+        priority: specification.priority)
+      if json {
+        Terminal.line(#"{"job":"\#(enqueued.job)","created":\#(enqueued.created)}"#)
+      } else {
+        Terminal.line(enqueued.job.description)
+      }
+    }
+  }
+
+  private func wholeSpecification(_ store: Store) async throws -> String {
+    guard let document else { return try await specification.specification(store: store) }
+    guard specification.command.isEmpty, specification.inlineCode == nil, specification.inputs.isEmpty else {
+      throw Failure(.usage, "--specification: takes the whole job from the file; leave out FILE, --code and --input")
+    }
+    let handle = document == "-" ? FileHandle.standardInput : FileHandle(forReadingAtPath: document)
+    guard let handle else {
+      throw Failure(.usage, "--specification: cannot read '\(document)': \(String(cString: strerror(errno)))")
+    }
+    let data = try handle.readToEnd() ?? Data()
+    guard let text = String(validating: data, as: UTF8.self) else {
+      throw Failure(.usage, "--specification: is no UTF-8 text")
+    }
+    do {
+      _ = try JSONDecoder().decode(JSONValue.self, from: data)
+    } catch {
+      throw Failure(.usage, "--specification: is no JSON: \(Self.reason(error))")
+    }
+    return text
+  }
+
+  private static func reason(_ error: any Error) -> String {
+    guard case DecodingError.dataCorrupted(let context) = error else { return "\(error)" }
+    let cause = context.underlyingError.map { ($0 as NSError).userInfo["NSDebugDescription"] as? String ?? "\($0)" }
+    return cause ?? context.debugDescription
+  }
+}

@@ -1,0 +1,28 @@
+import ArgumentParser
+import Foundation
+
+struct WorkerCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "worker",
+    abstract: "Serve: claim jobs, run each in a fresh cell, write back what happened.",
+    discussion: """
+      Runs a self-test in a real cell first and refuses to serve where a control is missing (exit code 3; `cordon
+      doctor` says what to do). The first SIGTERM or Ctrl-C drains: no more claims, what runs may finish. The second
+      ends what runs and gives it back.
+      """)
+
+  @OptionGroup var database: DatabaseOptions
+  @Option(help: "Directory for the worker's state. Default: /var/lib/cordon as root.")
+  var data: String?
+  @Option(help: "Approved directory that artifacts are published to. Default: DATA/artifacts.")
+  var artifacts: String?
+  @OptionGroup var options: WorkerOptions
+
+  func run() async throws {
+    let signals = Signals()
+    let data = Installation.absolute(data ?? Installation.defaultData)
+    try await options.serve(
+      connection: database.connection, state: data + "/worker",
+      artifacts: artifacts.map(Installation.absolute) ?? data + "/artifacts", signals: signals)
+  }
+}

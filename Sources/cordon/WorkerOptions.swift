@@ -1,0 +1,149 @@
+import ArgumentParser
+import Crypto
+import Foundation
+import Jobs
+import Logging
+import Postgres
+import Sandbox
+import Store
+import Worker
+
+/// The options of a serving worker; shared by `worker` and `up`.
+struct WorkerOptions: ParsableArguments {
+  @Option(help: "Attempts at once. Default: the number of processors.")
+  var slots: Int?
+
+  @Option(name: .customLong("queue"), help: "A queue to serve; repeat for more.")
+  var queues: [String] = ["default"]
+
+  @Option(help: "Name shown in records. Default: the host name.")
+  var name: String?
+
+  @Option(name: .customLong("input-root"), help: "Directory beneath which jobs may name inputs by path. Default: none.")
+  var inputRoot: String?
+
+  @Option(name: .customLong("lease"), help: "How long without a heartbeat until others take over, such as 15s.")
+  var lease = "15s"
+
+  @Option(name: .customLong("drain-timeout"), help: "How long a drain waits for what runs, such as 30s.")
+  var drainTimeout = "30s"
+
+  @Option(name: .customLong("warden"), help: "The cordon-warden executable. Default: beside this one.")
+  var warden: String?
+
+  @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error or critical.")
+  var logLevel = "info"
+
+  func validate() throws {
+    if let slots, !(1...1_000).contains(slots) { throw ValidationError("--slots: between 1 and 1000") }
+    for (option, value) in [("--lease", lease), ("--drain-timeout", drainTimeout)] where TimeSpan(value) == nil {
+      throw ValidationError("\(option): '\(value)' is no duration; write 500ms, 15s or 5m")
+    }
+    if Logger.Level(rawValue: logLevel) == nil { throw ValidationError("--log-level: '\(logLevel)' is unknown") }
+  }
+
+  func logger() -> Logger {
+    var logger = Logger(label: "cordon.worker", factory: StreamLogHandler.standardError(label:))
+    logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
+    return logger
+  }
+
+  /// Serves until the signals say otherwise: the first one drains, the second one ends what runs.
+  /// - Parameters:
+  ///   - state: directory for what the worker needs while attempts run.
+  ///   - artifacts: the approved directory that outputs are published to.
+  ///   - ready: called once the worker is about to serve.
+  func serve(
+    connection: String, state: String, artifacts: String, signals: Signals, ready: @escaping () -> Void = {}
+  ) async throws {
+    let slots = slots ?? ProcessInfo.processInfo.activeProcessorCount
+    let warden = try warden ?? Installation.warden()
+    for directory in [state, artifacts] { try Installation.makeDirectory(directory) }
+    let configuration = WorkerConfiguration(
+      name: name ?? ProcessInfo.processInfo.hostName, host: ProcessInfo.processInfo.hostName,
+      build: try Installation.buildDigest(warden: warden), slots: slots, queues: queues, approvedRoot: artifacts,
+      inputRoot: inputRoot, leaseSeconds: Double(TimeSpan(lease)!.milliseconds) / 1_000,
+      drainTimeout: TimeSpan(drainTimeout)!.duration)
+    var settings = ConnectionSettings(connection)
+    settings.applicationName = "cordon worker"
+    // Enough that heartbeats never wait behind the statements of attempts.
+    let pool = Pool(settings, maximum: min(slots, 8) + 2)
+    do {
+      let sandbox = try await Sandbox.start(
+        SandboxConfiguration(wardenPath: warden, stateDirectory: state, approvedRoot: artifacts))
+      let worker = Worker(
+        configuration: configuration, store: Store(pool: pool), sandbox: sandbox, logger: logger())
+      let received = signals.received
+      let watcher = Task {
+        var count = 0
+        for await _ in received {
+          count += 1
+          if count == 1 { await worker.drain() } else { await worker.leave() }
+        }
+      }
+      ready()
+      do {
+        try await worker.run()
+      } catch {
+        watcher.cancel()
+        await sandbox.shutdown()
+        throw error
+      }
+      watcher.cancel()
+      await sandbox.shutdown()
+      await pool.close()
+    } catch {
+      await pool.close()
+      throw error
+    }
+  }
+}
+
+/// Where this copy of Cordon lies.
+enum Installation {
+  static func executable() throws -> URL {
+    URL(fileURLWithPath: try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"))
+  }
+
+  static func warden() throws -> String {
+    let path = try executable().deletingLastPathComponent().appending(path: "cordon-warden").path
+    guard FileManager.default.isExecutableFile(atPath: path) else {
+      throw Failure(.environment, "no executable cordon-warden at '\(path)'; install it there or name it with --warden")
+    }
+    return path
+  }
+
+  /// What the attribution calls the build: a digest over the bytes of both executables.
+  static func buildDigest(warden: String) throws -> Jobs.Digest {
+    var hash = SHA256()
+    for path in [try executable().path, warden] {
+      guard let file = FileHandle(forReadingAtPath: path) else {
+        throw Failure(.environment, "cannot read '\(path)' to digest it")
+      }
+      while let piece = try file.read(upToCount: 1 << 20), !piece.isEmpty { hash.update(data: piece) }
+    }
+    return Jobs.Digest(sha256: hash.finalize())
+  }
+
+  /// Where a worker keeps its state when nobody says: the system's place as root, the user's otherwise.
+  static var defaultData: String {
+    if geteuid() == 0 { return "/var/lib/cordon" }
+    let environment = ProcessInfo.processInfo.environment
+    let base = environment["XDG_STATE_HOME"] ?? (environment["HOME"] ?? "/tmp") + "/.local/state"
+    return base + "/cordon"
+  }
+
+  static func makeDirectory(_ path: String) throws {
+    do {
+      try FileManager.default.createDirectory(
+        atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+    } catch {
+      throw Failure(.environment, "cannot make the directory '\(path)': \(error.localizedDescription)")
+    }
+  }
+
+  /// An absolute path; the worker and the warden must agree on it whatever their working directory.
+  static func absolute(_ path: String) -> String {
+    URL(fileURLWithPath: path).standardizedFileURL.path
+  }
+}

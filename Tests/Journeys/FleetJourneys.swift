@@ -1,0 +1,142 @@
+import Foundation
+import Jobs
+import Testing
+
+@Suite("Journeys: workers that come, go and die", .serialized)
+struct FleetJourneys {
+  @Test("a running job is cancelled within two seconds, a queued one at once")
+  func cancel() async throws {
+    let tool = try await House.shared.value.tool
+    let job = try await tool.enqueue(["--runtime", "bash", "--code", "trap '' TERM; sleep 60 & wait; sleep 60"])
+    _ = try await tool.wait(for: job) { $0["state"] == .string("running") }
+    let asked = ContinuousClock.now
+    #expect(try await tool.run(["cancel", job]).text == "cancelling\n")
+    let record = try await tool.wait(for: job) { $0["state"] == .string("finished") }
+    #expect(record["outcome"] == .string("cancelled"))
+    // The signal arrives within two seconds; a job that ignores it has its grace on top.
+    #expect(ContinuousClock.now - asked < .seconds(2 + 2 + 1))
+
+    let later = try await tool.enqueue(["--at", "2099-01-01T00:00:00Z", "--", "/usr/bin/true"])
+    #expect(try await tool.show(later)["state"] == .string("scheduled"))
+    #expect(try await tool.run(["cancel", later]).text == "cancelled\n")
+    #expect(try await tool.show(later)["outcome"] == .string("cancelled"))
+    #expect(try await tool.run(["cancel", later]).text == "finished\n")
+  }
+
+  @Test("fifty jobs on four slots: all end, never more than four at once")
+  func fifty() async throws {
+    let tool = try await House.shared.value.tool
+    var jobs: [String] = []
+    for _ in 0..<50 { jobs.append(try await tool.enqueue(["--", "/usr/bin/sleep", "0.2"])) }
+    var most = 0
+    let end = ContinuousClock.now + .seconds(60)
+    while ContinuousClock.now < end {
+      let running = try await tool.run(["jobs", "--state", "running", "--json", "--limit", "100"]).json().array ?? []
+      most = max(most, running.count)
+      let unfinished = running.count + (try await count("queued", tool))
+      if unfinished == 0 { break }
+    }
+    #expect((1...4).contains(most))
+    for job in jobs {
+      let record = try await tool.show(job)
+      #expect(record["outcome"] == .string("succeeded"))
+      #expect(record["attempts"]?.array?.count == 1)
+    }
+  }
+
+  private func count(_ state: String, _ tool: Tool) async throws -> Int {
+    try await tool.run(["jobs", "--state", state, "--json", "--limit", "100"]).json().array?.count ?? 0
+  }
+
+  @Test("a worker killed with -9 mid-job: its cell dies, another worker makes attempt 2, one final record")
+  func killed() async throws {
+    let house = try await House(slots: 1, options: ["--lease", "2s"])
+    let tool = house.tool
+    let marker = "86399.\(UInt32.random(in: 1_000...999_999))"
+    let job = try await tool.enqueue([
+      "--runtime", "bash", "--code", "[ $CORDON_ATTEMPT = 1 ] && sleep \(marker); echo attempt $CORDON_ATTEMPT",
+    ])
+    _ = try await tool.wait(for: job) { $0["state"] == .string("running") }
+    try await eventually("the job's process exists") { Self.processExists(marker) }
+
+    await house.up.signal(SIGKILL)
+    try await eventually("the cell died with its worker", limit: .seconds(5)) { !Self.processExists(marker) }
+
+    // PostgreSQL is its own process and still there; a second `up` adopts it.
+    let second = try RunningTool(
+      ["up", "--data", house.directory.path, "--slots", "1", "--lease", "2s"],
+      environment: ProcessInfo.processInfo.environment)
+    let record = try await tool.wait(for: job) { $0["state"] == .string("finished") }
+    #expect(record["outcome"] == .string("succeeded"))
+    #expect(record["attempt"] == .integer(2))
+    let attempts = record["attempts"]?.array ?? []
+    #expect(attempts.compactMap { $0["outcome"]?.string } == ["lost", "succeeded"])
+    #expect(attempts.compactMap { $0["attempt"]?.integer } == [1, 2])
+    #expect(try await tool.run(["logs", job]).text == "attempt 2\n")
+
+    second.signal(SIGTERM)
+    #expect(try await second.answer().status == 0)
+    try Self.stopPostgres(house.directory)
+    try FileManager.default.removeItem(at: house.directory)
+  }
+
+  @Test("drain: what runs finishes, what waits stays, the worker leaves with code 0")
+  func drain() async throws {
+    let house = try await House(slots: 1)
+    let tool = house.tool
+    let running = try await tool.enqueue(["--", "/usr/bin/sleep", "2"])
+    _ = try await tool.wait(for: running) { $0["state"] == .string("running") }
+    let waiting = try await tool.enqueue(["--", "/usr/bin/true"])
+    await house.up.signal(SIGTERM)
+    // PostgreSQL stops with `up`, so what was recorded is read from the next one.
+    #expect(try await house.up.answer().status == 0)
+
+    // Only a new worker takes the one that waited; a second signal gives a running job back at once.
+    let again = try RunningTool(
+      ["up", "--data", house.directory.path, "--slots", "1"], environment: ProcessInfo.processInfo.environment)
+    _ = try await House.url(printedBy: again)
+    let finished = try await tool.show(running)
+    #expect(finished["outcome"] == .string("succeeded"))
+    #expect(finished["attempts"]?.array?.count == 1)
+    #expect(try await tool.wait(for: waiting) { $0["state"] == .string("finished") }["outcome"] == .string("succeeded"))
+    let long = try await tool.enqueue(["--", "/usr/bin/sleep", "60"])
+    _ = try await tool.wait(for: long) { $0["state"] == .string("running") }
+    again.signal(SIGTERM)
+    try await Task.sleep(for: .milliseconds(300))
+    again.signal(SIGTERM)
+    #expect(try await again.answer(limit: .seconds(15)).status == 0)
+    try FileManager.default.removeItem(at: house.directory)
+  }
+
+  private func eventually(
+    _ what: String, limit: Duration = .seconds(10), _ condition: () -> Bool
+  ) async throws {
+    let end = ContinuousClock.now + limit
+    while !condition() {
+      guard ContinuousClock.now < end else { throw Problem("not within \(limit): \(what)") }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+  }
+
+  /// Whether a process with this argument is alive, as the host sees it.
+  private static func processExists(_ argument: String) -> Bool {
+    let ids = (try? FileManager.default.contentsOfDirectory(atPath: "/proc"))?.filter { Int($0) != nil } ?? []
+    return ids.contains { id in
+      guard let line = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else { return false }
+      let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+      return words.first?.hasSuffix("sleep") == true && words.contains(argument)
+    }
+  }
+
+  /// The second `up` found PostgreSQL running and so leaves it; here it is stopped by the pid in its own file.
+  private static func stopPostgres(_ directory: URL) throws {
+    let file = directory.appending(path: "postgres")
+    for case let url as URL in FileManager.default.enumerator(at: file, includingPropertiesForKeys: nil) ?? .init()
+    where url.lastPathComponent == "postmaster.pid" {
+      let first = try String(contentsOf: url, encoding: .utf8).split(separator: "\n").first
+      guard let pid = first.flatMap({ pid_t($0) }) else { continue }
+      kill(pid, SIGINT)
+      while kill(pid, 0) == 0 { usleep(50_000) }
+    }
+  }
+}

@@ -1,0 +1,119 @@
+import Foundation
+import Jobs
+import TestKit
+import Testing
+
+/// The real `cordon` binary as a person or a script uses it.
+struct Tool {
+  /// The database the commands talk to.
+  var url: String
+
+  struct Answer {
+    var status: Int32
+    var stdout: [UInt8]
+    var stderr: String
+
+    var text: String { String(decoding: stdout, as: UTF8.self) }
+    func json() throws -> JSONValue { try JSONDecoder().decode(JSONValue.self, from: Data(stdout)) }
+  }
+
+  static var executable: String { get throws { try TestKit.buildProduct(named: "cordon") } }
+
+  /// Runs a command to its end; longer than `limit` is a failure of the test, not a wait without end.
+  func run(_ arguments: [String], stdin: [UInt8] = [], limit: Duration = .seconds(60)) async throws -> Answer {
+    let running = try start(arguments, stdin: stdin)
+    return try await running.answer(limit: limit)
+  }
+
+  /// The record of a job that `cordon run --json` ran.
+  func record(of arguments: [String], limit: Duration = .seconds(60)) async throws -> (record: JSONValue, status: Int32)
+  {
+    let answer = try await run(["run", "--json"] + arguments, limit: limit)
+    do {
+      return (try answer.json(), answer.status)
+    } catch {
+      throw Problem("no record: exit status \(answer.status), \(answer.stderr)")
+    }
+  }
+
+  func show(_ job: String) async throws -> JSONValue { try await run(["show", "--json", job]).json() }
+
+  func enqueue(_ arguments: [String]) async throws -> String {
+    let answer = try await run(["enqueue"] + arguments)
+    guard answer.status == 0 else { throw Problem("enqueue: \(answer.stderr)") }
+    return answer.text.trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+
+  /// Asks for the record until `condition` holds.
+  func wait(
+    for job: String, limit: Duration = .seconds(30), until condition: (JSONValue) -> Bool
+  ) async throws -> JSONValue {
+    let end = ContinuousClock.now + limit
+    while true {
+      let record = try await show(job)
+      if condition(record) { return record }
+      guard ContinuousClock.now < end else { throw Problem("job \(job) is not there after \(limit): \(record)") }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+  }
+
+  func start(_ arguments: [String], stdin: [UInt8] = []) throws -> RunningTool {
+    var environment = ProcessInfo.processInfo.environment
+    environment["CORDON_DATABASE_URL"] = url
+    return try RunningTool(arguments, environment: environment, stdin: stdin)
+  }
+}
+
+/// A `cordon` process with its output in files, so that neither side can block the other.
+final class RunningTool: @unchecked Sendable {
+  let process = Process()
+  private let directory: URL
+
+  init(_ arguments: [String], environment: [String: String], stdin: [UInt8] = []) throws {
+    directory = FileManager.default.temporaryDirectory.appending(path: "cordon-journey-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    for name in ["stdout", "stderr"] {
+      _ = FileManager.default.createFile(atPath: directory.path + "/" + name, contents: nil)
+    }
+    try Data(stdin).write(to: directory.appending(path: "stdin"))
+    process.executableURL = URL(fileURLWithPath: try Tool.executable)
+    process.arguments = arguments
+    process.environment = environment
+    process.standardInput = try FileHandle(forReadingFrom: directory.appending(path: "stdin"))
+    process.standardOutput = try FileHandle(forWritingTo: directory.appending(path: "stdout"))
+    process.standardError = try FileHandle(forWritingTo: directory.appending(path: "stderr"))
+    try process.run()
+  }
+
+  deinit {
+    if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+    try? FileManager.default.removeItem(at: directory)
+  }
+
+  var stdout: [UInt8] { (try? Data(contentsOf: directory.appending(path: "stdout"))).map(Array.init) ?? [] }
+  var stderr: String {
+    String(decoding: (try? Data(contentsOf: directory.appending(path: "stderr"))) ?? Data(), as: UTF8.self)
+  }
+
+  func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
+  func answer(limit: Duration = .seconds(60)) async throws -> Tool.Answer {
+    let end = ContinuousClock.now + limit
+    while process.isRunning {
+      guard ContinuousClock.now < end else {
+        signal(SIGKILL)
+        throw Problem("\(process.arguments ?? []) still runs after \(limit): \(stderr)")
+      }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    return Tool.Answer(status: process.terminationStatus, stdout: stdout, stderr: stderr)
+  }
+}
+
+struct Problem: Error, CustomStringConvertible {
+  let description: String
+
+  init(_ description: String) {
+    self.description = description
+  }
+}

@@ -1,0 +1,132 @@
+import CSeccomp
+import Glibc
+import Testing
+
+@testable import Kernel
+
+private let allow: UInt32 = 0x7FFF_0000
+private let kill: UInt32 = 0x8000_0000
+
+private func fails(_ errno: Int32) -> UInt32 { 0x0005_0000 | UInt32(errno) }
+
+@Suite struct SeccompFilterTests {
+  private let program: FilterProgram
+  private let bytes: [UInt8]
+  private let native = seccomp_arch_native()
+
+  init() throws {
+    bytes = try SeccompFilter.compile().instructions
+    program = FilterProgram(bytes)
+  }
+
+  private func action(_ number: Int32, _ arguments: UInt64...) throws -> UInt32 {
+    try program.action(number: UInt32(bitPattern: number), architecture: native, arguments: arguments)
+  }
+
+  private func number(_ name: String) -> Int32 { seccomp_syscall_resolve_name(name) }
+
+  private func numbers(_ group: SystemCallPolicy.Group) -> Set<Int32> {
+    Set(group.names.split { $0 == " " || $0 == "\n" }.map { number(String($0)) }.filter { $0 >= 0 })
+  }
+
+  @Test func compilingIsDeterministic() throws { #expect(try SeccompFilter.compile().instructions == bytes) }
+
+  /// Every number a kernel may have has exactly the action the policy states, with arguments of zero.
+  @Test func everyNumberHasItsStatedAction() throws {
+    let allowed = SystemCallPolicy.allowed.reduce(into: Set<Int32>()) { $0.formUnion(numbers($1)) }
+    let absent = numbers(SystemCallPolicy.absent)
+    let unsupported = numbers(SystemCallPolicy.unsupported)
+    #expect(allowed.isDisjoint(with: absent) && allowed.isDisjoint(with: unsupported))
+    // With zeros, clone asks for no namespace and personality(0) is the plain one; the others ask for nothing known.
+    let zeroAllowed = Set([number("clone"), number("personality")])
+    for call in Int32(0)...1_024 {
+      let expected =
+        if allowed.contains(call) || zeroAllowed.contains(call) {
+          allow
+        } else if absent.contains(call)
+          || (SystemCallPolicy.newestKnown + 1...SystemCallPolicy.newestAnswered).contains(call)
+        {
+          fails(ENOSYS)
+        } else if unsupported.contains(call) {
+          fails(EOPNOTSUPP)
+        } else {
+          fails(EPERM)
+        }
+      #expect(try action(call) == expected, "system call \(call)")
+    }
+  }
+
+  /// The calls that attacks begin with, by name, whatever the lists above say.
+  @Test(arguments: [
+    "unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "fsopen", "fsconfig", "fsmount", "open_tree",
+    "move_mount", "mount_setattr", "bpf", "perf_event_open", "userfaultfd", "kexec_load", "kexec_file_load",
+    "init_module", "finit_module", "delete_module", "reboot", "ptrace", "process_vm_readv", "process_vm_writev",
+    "pidfd_getfd", "kcmp", "fanotify_init", "open_by_handle_at", "name_to_handle_at", "quotactl", "swapon", "acct",
+    "syslog", "settimeofday", "clock_settime", "sethostname", "iopl", "ioperm", "vmsplice", "capset", "setgroups",
+  ])
+  func privilegedCallsAreRefused(_ name: String) throws { #expect(try action(number(name)) == fails(EPERM)) }
+
+  @Test(arguments: [
+    "clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "add_key", "request_key", "keyctl",
+  ])
+  func probedCallsAreAbsent(_ name: String) throws { #expect(try action(number(name)) == fails(ENOSYS)) }
+
+  @Test func anotherABIKills() throws {
+    let i386: UInt32 = 0x4000_0003
+    for call in Int32(0)...512 {
+      #expect(try program.action(number: UInt32(call), architecture: i386, arguments: []) == kill)
+    }
+    // x32 has the native architecture and bit 30 in the number.
+    #expect(try action(0x4000_0000 | number("read")) == kill)
+  }
+
+  @Test func cloneMakesNoNamespace() throws {
+    let clone = number("clone")
+    #expect(try action(clone, UInt64(SIGCHLD)) == allow)
+    #expect(try action(clone, 0x003D_0F00) == allow, "the flags of pthread_create")
+    for flag: UInt64 in [
+      0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000,
+    ] {
+      #expect(try action(clone, flag | UInt64(SIGCHLD)) == fails(EPERM))
+      #expect(try action(clone, flag | 0x003D_0F00) == fails(EPERM))
+    }
+  }
+
+  @Test func onlyDeclaredSocketsCanBeMade() throws {
+    let socket = number("socket")
+    for family in UInt64(0)...64 {
+      for transport in UInt64(0)...300 {
+        let isDeclared = family == 1 || ([2, 10].contains(family) && [0, 6, 17].contains(transport))
+        let expected = isDeclared ? allow : fails(EPERM)
+        #expect(try action(socket, family, 1, transport) == expected, "family \(family) protocol \(transport)")
+      }
+    }
+    #expect(try action(number("socketpair"), 1, 1, 0) == allow)
+    #expect(try action(number("socketpair"), 16, 3, 0) == fails(EPERM))
+  }
+
+  /// The kernel reads these arguments as ints, so what stands in the upper half must change nothing.
+  @Test func theUpperHalfOfAnIntDecidesNothing() throws {
+    let upper: UInt64 = 0xDEAD_BEEF_0000_0000
+    #expect(try action(number("ioctl"), 0, upper | 0x5412) == fails(EPERM), "TIOCSTI")
+    #expect(try action(number("ioctl"), 0, upper | 0x541C) == fails(EPERM), "TIOCLINUX")
+    #expect(try action(number("ioctl"), 0, upper | 0x5401) == allow, "TCGETS")
+    #expect(try action(number("socket"), upper | 16, 3, 0) == fails(EPERM), "AF_NETLINK")
+    #expect(try action(number("socket"), upper | 2, 1, 0) == allow)
+    #expect(try action(number("personality"), upper | 0x0004_0000) == fails(EPERM), "ADDR_NO_RANDOMIZE")
+    #expect(try action(number("personality"), 0xFFFF_FFFF) == allow, "query")
+  }
+
+  @Test func onlyListedRequestsPassIoctl() throws {
+    var passed: [UInt64] = []
+    for request in UInt64(0)...0xFFFF where try action(number("ioctl"), 0, request) == allow { passed.append(request) }
+    // Of files, pipes and terminals, then of sockets; neither TIOCSTI (5412) nor TIOCLINUX (541C).
+    let files: [UInt64] = [0x5401, 0x540F, 0x5411, 0x5413, 0x541B, 0x5421, 0x5429, 0x5450, 0x5451, 0x5452, 0x5460]
+    let sockets: [UInt64] = [0x8910, 0x8912, 0x8913, 0x8915, 0x891B, 0x8921, 0x8927, 0x8933]
+    #expect(passed == files + sockets)
+    for request: UInt64 in [0x8008_6601, 0x4004_9409, 0x4020_940D] {
+      #expect(try action(number("ioctl"), 0, request) == allow)
+    }
+    #expect(try action(number("ioctl"), 0, 0x4008_6602) == fails(EPERM), "FS_IOC_SETFLAGS")
+  }
+}

@@ -1,0 +1,251 @@
+import Glibc
+import Jobs
+import Kernel
+import Testing
+
+@testable import Sandbox
+
+/// What a job finds, and what it leaves. Each case has a control that shows that the case can fail.
+@Suite("Confinement", .serialized) struct ConfinementTests {
+  @Test func theSelfTestHolds() async throws {
+    try await withBench { (bench) async throws in
+      let findings = try await SelfTest.run(bench.sandbox)
+      #expect(findings.filter { !$0.holds }.map { "\($0.control): \($0.detail)" } == [])
+      let controls: Set<String> = [
+        "capabilities", "no_new_privs", "seccomp", "uid", "gid", "namespaces", "mounts", "writable", "inputs",
+        "network.interfaces", "network.routes", "processes", "descriptors", "sockets", "system_calls", "cgroup.memory",
+        "cgroup.pids", "limits.wall", "limits.output",
+      ]
+      #expect(Set(findings.map(\.control)) == controls)
+      #expect(bench.sandbox.facts.missing.isEmpty)
+      #expect(["v2", "hybrid"].contains(bench.sandbox.facts.cgroup))
+    }
+  }
+
+  @Test func theProgramOfTheSelfTestSeesAnUnconfinedShell() async throws {
+    // The control of the self-test: what only looks, on the host, where nothing confines it.
+    let scratch = try Scratch()
+    let script = try scratch.file("looks.sh", Inspection.looks + "section end\n")
+    #expect(try run(["/usr/bin/bash", "--norc", script], output: scratch.path + "/out") == 0)
+    let inspection = Inspection(transcript: try readFile(scratch.path + "/out"))
+    let failing = inspection.findings(uid: nil, namespaces: [], own: [:]).filter { !$0.holds }.map(\.control)
+    for control in ["capabilities", "no_new_privs", "seccomp", "uid", "gid", "namespaces", "mounts", "processes"] {
+      #expect(failing.contains(control), "\(control) must not hold outside of a cell")
+    }
+  }
+
+  /// Runs a program on the host and returns its wait status.
+  private func run(_ argv: [String], output: String) throws -> Int32 {
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT, 0o600)
+    posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
+    let arguments: [UnsafeMutablePointer<CChar>?] = argv.map { strdup($0) }
+    defer { for argument in arguments { free(argument) } }
+    var process = pid_t()
+    let spawned = posix_spawn(&process, argv[0], &actions, nil, arguments + [nil], environ)
+    guard spawned == 0 else { throw SystemError("posix_spawn", errno: spawned) }
+    var status: Int32 = 0
+    waitpid(process, &status, 0)
+    return status
+  }
+
+  @Test func doctorFindsThisHostGood() async throws {
+    let scratch = try Scratch()
+    let findings = await HostReport.doctor(Bench.configuration(scratch))
+    #expect(findings.count > 15)
+    #expect(findings.filter { !$0.holds }.map { "\($0.control): \($0.detail)" } == [])
+  }
+
+  @Test func liveCellsHaveDifferentUsers() async throws {
+    try await withBench { (bench) async throws in
+      let (first, firstStage) = try await bench.start(["/usr/bin/sleep", "300"])
+      let (second, secondStage) = try await bench.start(["/usr/bin/sleep", "300"])
+      #expect(first.uid != second.uid)
+      #expect(first.uid >= 1_000 && second.uid >= 1_000)
+      #expect(try processes(of: first.uid).count >= 1, "control: the host sees the job under that uid")
+      first.stop(.abandoned)
+      second.stop(.abandoned)
+      _ = try await (first.report(), second.report())
+      firstStage.remove()
+      secondStage.remove()
+    }
+  }
+
+  @Test func nothingIsLeftForTheNextJob() async throws {
+    try await withBench { (bench) async throws in
+      let places = ["/tmp", "/dev/shm", "/output", "/result"]
+      let writer = try await bench.bash(
+        places.map { "echo secret > \($0)/left; cat \($0)/left" }.joined(separator: "; "))
+      #expect(writer.stdout == String(repeating: "secret\n", count: places.count), "control: the places can be written")
+      let reader = try await bench.bash(places.map { "ls -A \($0)" }.joined(separator: "; "))
+      #expect(reader.stdout == "")
+      for path in ["/tmp/left", "/dev/shm/left", "/output", "/result"] { #expect(!exists(path)) }
+    }
+  }
+
+  @Test func inputsCannotBeChanged() async throws {
+    try await withBench { (bench) async throws in
+      let stage = try bench.sandbox.stage()
+      defer { stage.remove() }
+      let facts = try stage.writeInput(name: "a.csv", bytes: Array("1,2\n".utf8))
+      _ = try stage.writeJobFile(
+        name: "main.sh",
+        bytes: Array(
+          """
+          cat /input/a.csv
+          for f in /input/a.csv /input/new /job/main.sh /job/new /etc/hosts /usr/bin/true; do
+            (: >> $f) 2>/dev/null && echo "wrote $f"
+          done
+          rm -f /input/a.csv 2>/dev/null; chmod 777 /input/a.csv 2>/dev/null; mv /input/a.csv /output 2>/dev/null
+          pwd; ls /input; exit 0
+          """.utf8), executable: false)
+      let request = CellRequest(
+        stage: stage, argv: ["/usr/bin/bash", "main.sh"], environment: [("PATH", "/usr/bin")], limits: Limits())
+      let ran = try await bench.finish(bench.sandbox.run(request))
+      #expect(ran.stdout == "1,2\n/job\na.csv\n")
+      let path = bench.scratch.path + "/state/stages/" + stage.name + "/input/a.csv"
+      #expect(sha256(Array(try readFile(path).utf8)) == facts.sha256)
+    }
+  }
+
+  @Test func noSecretOfTheWorkerIsVisible() async throws {
+    setenv("CORDON_TEST_CANARY", "canary-3f1c", 1)
+    defer { unsetenv("CORDON_TEST_CANARY") }
+    try await withBench { (bench) async throws in
+      let own = try readFile("/proc/\(bench.sandbox.facts.wardenProcessID)/environ")
+      #expect(!own.contains("canary-3f1c"), "not even the warden has it")
+      let ran = try await bench.bash(
+        """
+        cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c 'can[a]ry-3f'
+        ls -d /root /home /var/lib /etc/shadow /etc/ssl/private /run/* /sys/kernel /host 2>/dev/null
+        exit 0
+        """)
+      #expect(ran.stdout == "0\n")
+    }
+  }
+
+  @Test func forbiddenCallsFail() async throws {
+    try await withBench { (bench) async throws in
+      let ran = try await bench.python(
+        """
+        import ctypes, os, socket
+        libc = ctypes.CDLL(None, use_errno=True)
+        def call(name, number, *arguments):
+          ctypes.set_errno(0)
+          if libc.syscall(number, *arguments) >= 0: print('allowed', name)
+        call('unshare', 272, 0x10000000)
+        call('setns', 308, 0, 0)
+        call('mount', 165, b'none', b'/tmp', b'tmpfs', 0, None)
+        call('pivot_root', 155, b'/', b'/')
+        call('bpf', 321, 0, None, 0)
+        call('perf_event_open', 298, None, 0, -1, -1, 0)
+        call('io_uring_setup', 425, 1, None)
+        call('keyctl', 250, 0, -3, 0)
+        call('add_key', 248, b'user', b'a', b'b', 1, -3)
+        call('userfaultfd', 323, 0)
+        call('kexec_load', 246, 0, 0, None, 0)
+        call('ptrace', 101, 0, 0, 0, 0)
+        call('init_module', 175, None, 0, b'')
+        call('open_tree', 428, -100, b'/', 1)
+        call('fsopen', 430, b'tmpfs', 0)
+        call('personality', 135, 0x0040000)
+        call('setuid', 105, 0)
+        call('chroot', 161, b'/tmp')
+        for family in range(0, 46):
+          if family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6): continue
+          for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW):
+            try: socket.socket(family, kind); print('allowed family', family, kind)
+            except OSError: pass
+        for family in (socket.AF_INET, socket.AF_INET6):
+          try: socket.socket(family, socket.SOCK_RAW, 1); print('allowed raw')
+          except OSError: pass
+        print('end', os.getuid() != 0)
+        """)
+      #expect(ran.outcome == .succeeded, "\(ran.stderr)")
+      #expect(ran.stdout == "end True\n")
+    }
+  }
+
+  @Test func theKernelsFilesOfTheHostAreClosed() async throws {
+    try await withBench { (bench) async throws in
+      let ran = try await bench.python(
+        """
+        import glob, os, resource
+        for path in ('/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger', '/proc/sys/kernel/modprobe',
+                     '/sys/fs/cgroup/cgroup.procs', '/sys/kernel/uevent_helper', '/proc/1/mem', '/proc/1/oom_score_adj'):
+          try: os.close(os.open(path, os.O_WRONLY)); print('opened', path)
+          except OSError: pass
+        for path in ('/proc/1/root', '/proc/1/cwd', '/proc/1/fd', '/proc/1/environ', '/proc/kcore', '/proc/kmsg',
+                     '/proc/keys', '/proc/timer_list', '/dev/mem', '/dev/kmsg', '/dev/sda', '/dev/tty', '/dev/console'):
+          try:
+            os.listdir(path) if os.path.isdir(path) else open(path, 'rb').read(1)
+            print('read', path)
+          except OSError: pass
+        for pid in range(2, 400):
+          try: os.kill(pid, 0)
+          except ProcessLookupError: continue
+          except PermissionError: print('sees', pid)
+        print('core', resource.getrlimit(resource.RLIMIT_CORE))
+        print('suid', [p for p in glob.glob('/usr/bin/*') if os.statvfs(p).f_flag & os.ST_NOSUID == 0])
+        try: os.setpriority(os.PRIO_PROCESS, 0, -5); print('priority raised')
+        except OSError: pass
+        """)
+      #expect(ran.outcome == .succeeded, "\(ran.stderr)")
+      #expect(ran.stdout == "core (0, 0)\nsuid []\n")
+    }
+  }
+
+  @Test func theHostIsCleanAfterwards() async throws {
+    let scratch = try Scratch()
+    let warm = try await Sandbox.start(Bench.configuration(scratch))
+    await warm.shutdown()
+    let sandbox = try await Sandbox.start(Bench.configuration(scratch))
+    let bench = Bench(sandbox: sandbox, scratch: scratch, approvedRoot: scratch.path + "/approved")
+    _ = try await bench.run(["/usr/bin/true"])
+    let warden = "/proc/\(sandbox.facts.wardenProcessID)"
+    // Groups are removed in the kernel's own time.
+    #expect(try await eventually { try groups(of: sandbox.facts.wardenProcessID).count <= 8 })
+    let (groupsBefore, descriptors) = (
+      try groups(of: sandbox.facts.wardenProcessID), try names(in: warden + "/fd").count
+    )
+    var users: Set<UInt32> = []
+    for round in 0..<5 {
+      try await withThrowingTaskGroup(of: UInt32.self) { group in
+        for index in 0..<4 {
+          group.addTask {
+            let script = "(setsid sleep 300 &) ; echo \(round) > /output/x; exit \(index)"
+            let ran = try await bench.bash(script)
+            #expect(ran.outcome == (index == 0 ? .succeeded : .failed(code: Int32(index))))
+            return ran.report.isolation.uid
+          }
+        }
+        for try await uid in group { users.insert(uid) }
+      }
+    }
+    #expect(try await eventually { try groups(of: sandbox.facts.wardenProcessID).count <= groupsBefore.count })
+    #expect(try await eventually { try names(in: warden + "/fd").count <= descriptors })
+    for uid in users { #expect(try processes(of: uid).isEmpty) }
+    #expect(try !readFile("/proc/self/mountinfo").contains(scratch.path))
+    #expect(try names(in: scratch.path + "/state/stages").isEmpty)
+    await sandbox.shutdown()
+    #expect(!exists(warden))
+    #expect(try await eventually { try groups(of: sandbox.facts.wardenProcessID).isEmpty })
+  }
+
+  /// Directories beneath all cgroup hierarchies whose path names the warden's process, or that hold it.
+  private func groups(of warden: Int32) throws -> [String] {
+    func walk(_ path: String, _ depth: Int) -> [String] {
+      guard depth < 6, let directory = try? Descriptor.directory(path),
+        let inner = try? directory.names(maximum: 10_000)
+      else { return [] }
+      return inner.flatMap { name -> [String] in
+        guard (try? directory.status(of: name))?.isDirectory == true else { return [] }
+        let child = path + "/" + String(decoding: name, as: UTF8.self)
+        return [child] + walk(child, depth + 1)
+      }
+    }
+    return walk("/sys/fs/cgroup", 0).filter { $0.contains("-\(warden)-") }
+  }
+}

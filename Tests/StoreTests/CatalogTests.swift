@@ -1,0 +1,151 @@
+import Foundation
+import Postgres
+import TestKit
+import Testing
+
+@testable import Store
+
+private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "cordon_auditor"]
+
+/// What the catalog says about rights, enumerated rather than sampled: a table or function added later is covered.
+@Suite(.migrated) struct CatalogTests {
+  @Test func everyTableIsClosedToEveryGroup() async throws {
+    let relations = try await admin(
+      """
+      select quote_ident(relname) from pg_class
+      where relnamespace = 'cordon'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+      """
+    ).compactMap { $0 }
+    #expect(relations.count > 20)
+    let open = try await admin(
+      """
+      select format('%s %s %s', g, c.relname, p) from pg_class c, unnest($1::text[]) g,
+        unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) p
+      where c.relnamespace = 'cordon'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+        and has_table_privilege(g, c.oid, p)
+      union all
+      select format('%s %s %s', g, c.relname, p) from pg_class c, unnest($1::text[]) g,
+        unnest(array['select', 'usage', 'update']) p
+      where c.relnamespace = 'cordon'::regnamespace and c.relkind = 'S' and has_sequence_privilege(g, c.oid, p)
+      """, [Parameter(groups)])
+    #expect(open == [])
+
+    // And tried for real, by a member of each group.
+    for group in groups {
+      let member = try await Member.make(group)
+      for relation in relations {
+        let error = try await refusal { try await member.column("select 1::text from cordon.\(relation)") }
+        #expect(error.sqlState == "42501", "\(group) read \(relation)")
+        let write = try await refusal { try await member.column("delete from cordon.\(relation) returning 1::text") }
+        #expect(write.sqlState == "42501" || write.sqlState == "42809", "\(group) wrote \(relation): \(write)")
+      }
+      let create = try await refusal { try await member.column("create table cordon.mine (a int)") }
+      #expect(create.sqlState == "42501")
+      await member.pool.close()
+    }
+  }
+
+  @Test func everyFunctionIsFixedAndNotPublic() async throws {
+    let count = try #require(
+      try await admin("select count(*)::text from pg_proc where pronamespace = 'cordon'::regnamespace")[0])
+    #expect(try #require(Int(count)) > 40)
+    let loose = try await admin(
+      """
+      select p.oid::regprocedure::text from pg_proc p where pronamespace = 'cordon'::regnamespace and (
+        not prosecdef or proowner <> 'cordon_owner'::regrole
+        or not coalesce(proconfig, '{}') @> array['search_path=cordon, pg_temp']
+        or exists (select from aclexplode(coalesce(proacl, acldefault('f', proowner))) a where a.grantee = 0))
+      """)
+    #expect(loose == [])
+  }
+
+  /// What the owner adds later is closed too, without a thought.
+  @Test func laterFunctionsAndTypesAreNotPublic() async throws {
+    try await Database.current.execute(
+      """
+      set role cordon_owner; create function cordon.later() returns int language sql as 'select 1';
+      create type cordon.later as enum ('a'); create sequence cordon.later_numbers
+      """)
+    let producer = try await Member.producer()
+    let error = try await refusal { try await producer.column("select cordon.later()::text") }
+    #expect(error.sqlState == "42501")
+    let rights = try await admin(
+      """
+      select has_type_privilege($1, 'cordon.later', 'usage') or has_sequence_privilege($1, 'cordon.later_numbers', 'usage')
+      """, [Parameter(producer.role)])
+    #expect(rights == ["f"])
+  }
+
+  /// Which group may call what; one line a function, so that a change of rights is seen.
+  @Test func grantsAreTheseAndNoOthers() async throws {
+    let granted = try await admin(
+      """
+      select p.proname || ': ' || string_agg(substr(g, 8), ' ' order by g) from pg_proc p, unnest($1::text[]) g
+      where pronamespace = 'cordon'::regnamespace and has_function_privilege(g, p.oid, 'execute')
+      group by p.oid, p.proname order by 1
+      """, [Parameter(groups)]
+    ).compactMap { $0 }
+    #expect(
+      granted == [
+        "add_principal: operator", "add_queue: operator", "append_log: worker", "audit_events: auditor operator",
+        "cancel: operator producer", "claim: worker", "complete: worker", "enqueue: producer",
+        "enqueue_job: producer", "enqueue_many: producer", "ensure_partitions: operator worker",
+        "heartbeat: worker", "installed_version: auditor operator producer worker",
+        "jobs: auditor operator producer", "logs: auditor operator producer", "parse_specification: producer",
+        "put_blob: producer", "read_blob: worker", "record: auditor operator producer", "register_worker: worker",
+        "release: worker", "rescue: operator worker", "retire_worker: worker", "start: worker",
+      ])
+  }
+
+  @Test func recordedRowsCannotBeChanged() async throws {
+    let producer = try await Member.producer()
+    let job = try await producer.store.enqueue(queue: "default", specification: sleepJob).job
+    #expect(try await producer.store.cancel(job) == "cancelled")
+    for table in ["job", "attempt", "audit", "policy", "schema_version"] {
+      #expect(try await admin("select count(*) > 0 from cordon.\(table)") == ["t"])
+      for change in ["delete from cordon.\(table)", "truncate cordon.\(table) cascade"] {
+        let error = try await refusal { try await Database.current.execute(change) }
+        #expect(error.sqlState == "42501", "\(change): \(error)")
+      }
+    }
+    for change in ["update cordon.job set tenant = 'x'", "update cordon.attempt set outcome = 'succeeded'"] {
+      let error = try await refusal { try await Database.current.execute(change) }
+      #expect(error.sqlState == "42501", "\(change): \(error)")
+    }
+  }
+
+  @Test func everyStatementIsEmbeddedAndUsed() {
+    let files = Set(EmbeddedSQL.files.keys.filter { $0.hasPrefix("statements/") })
+    #expect(files == Set(Query.allCases.map { "statements/\($0.rawValue)" }))
+  }
+
+  /// Statistics must not decide how a claim finds its rows, so the plan of a never-analysed table is looked at.
+  @Test func claimDeletesByTID() async throws {
+    let producer = try await Member.producer()
+    _ = try await producer.store.enqueueMany(queue: "default", specifications: Array(repeating: sleepJob, count: 200))
+    let plans = Lines()
+    var settings = Database.current.settings()
+    settings.noticeHandler = { notice in plans.add(notice.message) }
+    let connection = try await Connection.connect(settings)
+    try await connection.execute(
+      script: """
+        load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on;
+        set client_min_messages = log;
+        select cordon.claim(cordon.register_worker('w', 'h', 'b', array['default'], 10, 30), 10);
+        """)
+    await connection.close()
+    let plan = try #require(plans.all.first { $0.contains("Delete on ready") })
+    #expect(plan.contains("Tid Scan on ready"))
+    #expect(plan.contains("Index Scan using ready_pkey on ready r"))
+    #expect(!plan.contains("Seq Scan"), "neither the queue nor any partition of job is read from end to end")
+  }
+}
+
+/// Lines gathered from a connection's thread.
+private final class Lines: @unchecked Sendable {
+  private let lock = NSLock()
+  private var lines: [String] = []
+
+  func add(_ line: String) { lock.withLock { lines.append(line) } }
+  var all: [String] { lock.withLock { lines } }
+}

@@ -1,0 +1,46 @@
+# Sourced by the scripts beside it: installs what a bare Debian 12 lacks and builds.
+# Expects to be run from the repository's top. Everything it prints goes to stderr.
+
+# The C libraries Cordon links, the PostgreSQL it tests against, and what finds them.
+CORDON_PACKAGES=(
+  postgresql-15        # the private database
+  libpq-dev            # Postgres target
+  libseccomp-dev       # system call filter
+  libcap-dev           # capability sets
+  pkg-config           # how SwiftPM finds the three above
+  python3              # the python3 runtime inside cells, and the example
+  util-linux           # setpriv: PostgreSQL never runs as root
+)
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 3; }
+
+install_packages() {
+  local missing=() name
+  for name in "${CORDON_PACKAGES[@]}"; do
+    [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null)" = "ii " ] || missing+=("$name")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || die "missing packages: ${missing[*]} (fix: apt-get install ${missing[*]}, as root)"
+  say "Installing ${missing[*]}"
+  # A cluster of the system's own is neither wanted nor touched: do not make one on installation.
+  mkdir -p /etc/postgresql-common
+  [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  export DEBIAN_FRONTEND=noninteractive
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null 2>/tmp/cordon-apt.$$ || {
+    cat /tmp/cordon-apt.$$ >&2
+    die "apt-get could not install ${missing[*]}"
+  }
+  rm -f /tmp/cordon-apt.$$
+}
+
+need_swift() {
+  command -v swift >/dev/null || die "no swift on PATH (fix: install the Swift 6.2 toolchain or later)"
+}
+
+# build ARGS…: `swift build` with progress on a terminal and only the end of it elsewhere.
+build() {
+  need_swift
+  say "Building (the first time takes some minutes)"
+  swift build "$@" >&2 || die "the build failed"
+}

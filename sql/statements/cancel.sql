@@ -1,0 +1,2 @@
+-- cancelled, cancelling or finished.
+select cordon.cancel($1::uuid) as state

@@ -1,0 +1,2 @@
+-- Makes the partitions of the coming weeks; how many were missing.
+select cordon.ensure_partitions() as made

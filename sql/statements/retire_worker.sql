@@ -1,0 +1,2 @@
+-- A worker leaves.
+select cordon.retire_worker($1::bigint) is null as retired
