@@ -13,15 +13,22 @@ public struct SandboxConfiguration: Sendable {
   public var approvedRoot: String
   /// File the warden's diagnostics are appended to; nil leaves them on our own stderr.
   public var wardenLog: String?
+  /// The cgroup that was delegated to us, as a path beneath each hierarchy's root; nil leaves the choice to the
+  /// warden (`cordon` as root, the group it is in otherwise).
+  public var cgroupBase: String?
   /// What the warden may need beyond a cell's own time to build it and to take it down, and to leave when it is
   /// told to. A warden that takes longer hangs: it is killed, and with it every cell.
   var wardenPatience = Duration.seconds(60)
 
-  public init(wardenPath: String, stateDirectory: String, approvedRoot: String, wardenLog: String? = nil) {
+  public init(
+    wardenPath: String, stateDirectory: String, approvedRoot: String, wardenLog: String? = nil,
+    cgroupBase: String? = nil
+  ) {
     self.wardenPath = wardenPath
     self.stateDirectory = stateDirectory
     self.approvedRoot = approvedRoot
     self.wardenLog = wardenLog
+    self.cgroupBase = cgroupBase
   }
 
   var stagingDirectory: String { stateDirectory + "/stages" }

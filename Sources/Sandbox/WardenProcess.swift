@@ -157,7 +157,8 @@ actor WardenLauncher {
     posix_spawnattr_setsigdefault(&attributes, &signals)
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
 
-    let arguments = [configuration.wardenPath, "--staging", configuration.stagingDirectory]
+    var arguments = [configuration.wardenPath, "--staging", configuration.stagingDirectory]
+    if let base = configuration.cgroupBase { arguments += ["--cgroup-base", base] }
     var process = pid_t()
     // Whatever a library of the worker opened without close-on-exec must not reach the warden.
     _ = cordon_cloexec_range(UInt32(Self.controlDescriptor), UInt32.max)

@@ -106,11 +106,12 @@ struct CellInit {
     // Only the job holds its streams, so their readers see the end when the job lets go of them.
     message.descriptors = []
     try requiring("init") { () throws(SystemError) in try dropPrivileges(warden) }
+    let since = Instant.now
     try requiring("init") { () throws(SystemError) in try gate.writeAll([1]) }
     if let refusal = try JobProcess.outcome(of: failure) {
       throw refusal
     }
-    try tell(.running, warden, [main.descriptor, areas.output, areas.result])
+    try tell(.running(since: since), warden, [main.descriptor, areas.output, areas.result])
     return try CellInit.wait(for: main)
   }
 

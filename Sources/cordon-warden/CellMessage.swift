@@ -8,8 +8,9 @@ import WardenProtocol
 enum CellMessage {
   /// No descriptors. Namespaces and /proc are there; waiting for the groups and the order.
   case prepared
-  /// Descriptors: pidfd of the main process, root of /output, root of /result. The job runs.
-  case running
+  /// Descriptors: pidfd of the main process, root of /output, root of /result. The job runs since then, by the
+  /// monotonic clock, which has no namespace: a short job may be over before the warden reads this.
+  case running(since: Instant)
   /// No descriptors. The cell cannot be made as ordered; init exits.
   case refused(Refusal)
   /// No descriptors. The main process ended; init exits and with it whatever is left in the cell.
@@ -25,7 +26,8 @@ enum CellMessage {
   var encoded: [UInt8] {
     switch self {
     case .prepared: [CellMessage.preparedTag]
-    case .running: [CellMessage.runningTag]
+    case .running(let since):
+      [CellMessage.runningTag] + withUnsafeBytes(of: since.microseconds.littleEndian, Array.init)
     case .refused(let refusal): [CellMessage.refusedTag] + WardenReply.cannot(refusal).encoded
     // Exit codes and signals are below 256.
     case .ended(.exited(let code)): [CellMessage.exitedTag, UInt8(truncatingIfNeeded: code)]
@@ -37,7 +39,9 @@ enum CellMessage {
   init?(decoding bytes: [UInt8]) {
     switch (bytes.first, bytes.count) {
     case (CellMessage.preparedTag, 1): self = .prepared
-    case (CellMessage.runningTag, 1): self = .running
+    case (CellMessage.runningTag, 1 + MemoryLayout<Int64>.size):
+      let microseconds = bytes.dropFirst().reversed().reduce(Int64(0)) { $0 << 8 | Int64($1) }
+      self = .running(since: Instant(microseconds: microseconds))
     case (CellMessage.refusedTag, _):
       guard case .cannot(let refusal)? = try? WardenReply(decoding: Array(bytes.dropFirst())) else { return nil }
       self = .refused(refusal)

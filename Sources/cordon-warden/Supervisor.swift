@@ -215,7 +215,8 @@ final class Supervisor {
       guard let message = CellMessage(decoding: packet.bytes) else { return initLeft(cell) }
       switch (message, cell.phase) {
       case (.prepared, .preparing): try start(cell)
-      case (.running, .starting) where packet.descriptors.count == 3: started(cell, packet.descriptors)
+      case (.running(let since), .starting) where packet.descriptors.count == 3:
+        started(cell, since, packet.descriptors)
       case (.refused(let refusal), .preparing), (.refused(let refusal), .starting): refuse(cell, refusal)
       case (.ended(.exited(let code)), .running): ended(cell, .exited(code))
       case (.ended(.signaled(let signal)), .running): ended(cell, .signaled(signal))
@@ -240,13 +241,12 @@ final class Supervisor {
     cell.phase = .starting
   }
 
-  private func started(_ cell: Cell, _ descriptors: [Descriptor]) {
-    let now = Instant.now
+  private func started(_ cell: Cell, _ since: Instant, _ descriptors: [Descriptor]) {
     cell.main = ProcessHandle(processID: 0, descriptor: descriptors[0])
     (cell.output, cell.result) = (descriptors[1], descriptors[2])
     cell.phase = .running
-    cell.startedAt = now
-    cell.deadline = now.advanced(milliseconds: cell.order.limits.wallMilliseconds)
+    cell.startedAt = since
+    cell.deadline = since.advanced(milliseconds: cell.order.limits.wallMilliseconds)
     send(
       .started(
         CellStart(

@@ -15,6 +15,8 @@ struct Doctor: AsyncParsableCommand {
   @OptionGroup var database: DatabaseOptions
   @Option(name: .customLong("warden"), help: "The cordon-warden executable. Default: beside this one.")
   var warden: String?
+  @Option(name: .customLong("cgroup-base"), help: "A delegated cgroup, as a path beneath each hierarchy's root.")
+  var cgroupBase: String?
   @Flag(help: "One JSON object.")
   var json = false
 
@@ -25,7 +27,7 @@ struct Doctor: AsyncParsableCommand {
     var findings = await HostReport.doctor(
       SandboxConfiguration(
         wardenPath: try warden ?? Installation.warden(), stateDirectory: scratch.path + "/state",
-        approvedRoot: scratch.path + "/artifacts"))
+        approvedRoot: scratch.path + "/artifacts", cgroupBase: cgroupBase))
     if !database.connection.isEmpty { findings.append(await schema()) }
     let healthy = findings.allSatisfy(\.holds)
     if json {

@@ -31,6 +31,9 @@ struct WorkerOptions: ParsableArguments {
   @Option(name: .customLong("warden"), help: "The cordon-warden executable. Default: beside this one.")
   var warden: String?
 
+  @Option(name: .customLong("cgroup-base"), help: "A delegated cgroup, as a path beneath each hierarchy's root.")
+  var cgroupBase: String?
+
   @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error or critical.")
   var logLevel = "info"
 
@@ -70,7 +73,8 @@ struct WorkerOptions: ParsableArguments {
     let pool = Pool(settings, maximum: min(slots, 8) + 2)
     do {
       let sandbox = try await Sandbox.start(
-        SandboxConfiguration(wardenPath: warden, stateDirectory: state, approvedRoot: artifacts))
+        SandboxConfiguration(
+          wardenPath: warden, stateDirectory: state, approvedRoot: artifacts, cgroupBase: cgroupBase))
       let worker = Worker(
         configuration: configuration, store: Store(pool: pool), sandbox: sandbox, logger: logger())
       let received = signals.received
