@@ -10,6 +10,9 @@ CORDON_PACKAGES=(
   pkg-config           # how SwiftPM finds the three above
   python3              # the python3 runtime inside cells, and the example
   util-linux           # setpriv: PostgreSQL never runs as root
+  # What the Swift toolchain itself loads and links with; its tarball does not bring them.
+  git ca-certificates binutils libc6-dev libstdc++-12-dev zlib1g-dev
+  libncurses6 libcurl4 libxml2 libedit2 libsqlite3-0 tzdata
 )
 
 say() { printf '%s\n' "$*" >&2; }
