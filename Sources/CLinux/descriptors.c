@@ -92,6 +92,8 @@ int cordon_filesystem_space(int descriptor, uint64_t *blocks, uint64_t *blocks_f
   return 0;
 }
 
+int cordon_sync_filesystem(int descriptor) { return syncfs(descriptor); }
+
 int cordon_close_range(unsigned first, unsigned last) { return (int)syscall(SYS_close_range, first, last, 0); }
 
 int cordon_cloexec_range(unsigned first, unsigned last) {

@@ -1,9 +1,14 @@
-/// Any JSON value. Numbers keep what a Double or an Int64 can hold.
+import FoundationEssentials
+
+/// Any JSON value. A number is kept exactly: what neither an Int64 nor a Double holds is kept as a decimal of up to
+/// 38 digits, because a silently rounded amount is worse than a refused one.
 public enum JSONValue: Codable, Hashable, Sendable {
   case null
   case bool(Bool)
   case integer(Int64)
   case number(Double)
+  /// A number that a Double would round.
+  case decimal(Decimal)
   case string(String)
   case array([JSONValue])
   case object([String: JSONValue])
@@ -16,8 +21,9 @@ public enum JSONValue: Codable, Hashable, Sendable {
       self = .bool(value)
     } else if let value = try? container.decode(Int64.self) {
       self = .integer(value)
-    } else if let value = try? container.decode(Double.self) {
-      self = .number(value)
+    } else if let double = try? container.decode(Double.self) {
+      let exact = try? container.decode(Decimal.self)
+      self = exact.map { Self.isExact(double, $0) ? .number(double) : .decimal($0) } ?? .number(double)
     } else if let value = try? container.decode(String.self) {
       self = .string(value)
     } else if let value = try? container.decode([JSONValue].self) {
@@ -34,10 +40,29 @@ public enum JSONValue: Codable, Hashable, Sendable {
     case .bool(let value): try container.encode(value)
     case .integer(let value): try container.encode(value)
     case .number(let value): try container.encode(value)
+    case .decimal(let value): try container.encode(value)
     case .string(let value): try container.encode(value)
     case .array(let value): try container.encode(value)
     case .object(let value): try container.encode(value)
     }
+  }
+
+  /// Whether the Double, as it would be written, is the very number.
+  private static func isExact(_ double: Double, _ decimal: Decimal) -> Bool {
+    Decimal(string: "\(double)") == decimal
+  }
+
+  /// A number from its JSON spelling; nil when it is beyond a Double or has more digits than can be kept.
+  public static func number(spelled text: String) -> JSONValue? {
+    if let integer = Int64(text) { return .integer(integer) }
+    guard let double = Double(text), double.isFinite else { return nil }
+    let significant = text.prefix { $0 != "e" && $0 != "E" }.filter(\.isNumber).drop { $0 == "0" }
+    guard significant.count <= 38 else { return nil }
+    // Beyond a Decimal's exponents there is only the Double.
+    guard let decimal = Decimal(string: text), !decimal.isNaN, decimal.isZero == double.isZero else {
+      return .number(double)
+    }
+    return isExact(double, decimal) ? .number(double) : .decimal(decimal)
   }
 
   /// The member of an object; nil for anything else.
@@ -52,6 +77,7 @@ public enum JSONValue: Codable, Hashable, Sendable {
     switch self {
     case .integer(let value): Double(value)
     case .number(let value): value
+    case .decimal(let value): Double("\(value)")
     default: nil
     }
   }

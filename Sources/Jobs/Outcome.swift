@@ -71,7 +71,9 @@ public struct ExitFacts: Equatable, Sendable {
   public var oomKills: UInt64
   /// `max` of the cell's `pids.events`: how often a fork was refused.
   public var pidsLimitHits: UInt64
-  /// True when the output area had no free block or no free inode left at the end, or held more than its limit.
+  /// True when the output area had no free block or no free inode left at its end or at one of the warden's looks,
+  /// every 100 ms while the job ran (space that was exhausted and given back between two looks is not seen), or when
+  /// what it held was more than can be taken over.
   public var outputExhausted: Bool
   public var stopped: StopReason?
 

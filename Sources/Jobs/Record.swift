@@ -69,12 +69,12 @@ public struct Isolation: Codable, Equatable, Sendable {
   public var namespaces: [String]
   /// Digest of the seccomp program that was loaded.
   public var filter: Digest
-  /// The unprivileged uid the job had.
-  public var uid: UInt32
+  /// The unprivileged uid the job had; nil until the cell exists.
+  public var uid: UInt32?
   /// Controls the policy allowed to be missing; empty means none.
   public var waivers: [String]
 
-  public init(cgroup: String, namespaces: [String], filter: Digest, uid: UInt32, waivers: [String] = []) {
+  public init(cgroup: String, namespaces: [String], filter: Digest, uid: UInt32?, waivers: [String] = []) {
     self.cgroup = cgroup
     self.namespaces = namespaces
     self.filter = filter
@@ -93,6 +93,20 @@ public struct InputFacts: Codable, Equatable, Sendable {
     self.name = name
     self.sha256 = sha256
     self.bytes = bytes
+  }
+}
+
+/// What is known of an attempt's attribution when it starts. It stands in the record while the attempt runs, and for
+/// good where no worker reports how it ended.
+public struct StartAttribution: Codable, Equatable, Sendable {
+  public var code: Digest?
+  public var inputs: [InputFacts]
+  public var isolation: Isolation?
+
+  public init(code: Digest? = nil, inputs: [InputFacts] = [], isolation: Isolation? = nil) {
+    self.code = code
+    self.inputs = inputs
+    self.isolation = isolation
   }
 }
 

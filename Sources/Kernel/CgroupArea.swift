@@ -189,6 +189,24 @@ public final class CgroupArea {
 
   // MARK: removing
 
+  /// Removes what wardens of this pid namespace that are gone left behind, from outside: for who saw one die. `base`
+  /// as in `init`. Does nothing where no group of ours can be found; takes at most some seconds.
+  public static func sweepAbandoned(base: String?) {
+    guard let proc = try? Descriptor.open("/proc", O_RDONLY | O_DIRECTORY),
+      let mine = try? CgroupInstance.mine(proc: proc), let layout = try? CgroupLayout.ofHost(proc: proc),
+      let path = try? base ?? (geteuid() == 0 ? "cordon" : ownGroup(proc: proc))
+    else { return }
+    let mounts: [String]
+    switch layout {
+    case .unified(let mount): mounts = [mount]
+    case .hybrid(let mount, let controllers): mounts = [mount] + CgroupLayout.required.compactMap { controllers[$0] }
+    }
+    let bases = mounts.compactMap { try? Descriptor.open("\($0)/\(path)", O_RDONLY | O_DIRECTORY) }
+    // The first one holds the groups that kill; without it nothing may be taken for empty.
+    guard bases.count == mounts.count else { return }
+    sweep(bases, except: mine, proc: proc)
+  }
+
   private static func sweep(_ bases: [Descriptor], except mine: CgroupInstance, proc: Descriptor) {
     for base in bases {
       for name in (try? base.entries()) ?? [] {

@@ -1,3 +1,5 @@
+import Glibc
+
 /// Which cgroup world a host offers, decided by what is mounted and never by a distribution's name.
 public enum CgroupLayout: Equatable, Sendable {
   /// One cgroup2 hierarchy with the memory, pids and cpu controllers, mounted at this path.
@@ -7,6 +9,18 @@ public enum CgroupLayout: Equatable, Sendable {
 
   /// Controllers without which no job runs.
   public static let required = ["memory", "pids", "cpu"]
+
+  /// That of this host.
+  ///
+  /// - Parameter proc: root of the host's proc filesystem.
+  public static func ofHost(proc: Descriptor) throws(Unavailable) -> CgroupLayout {
+    let mountinfo = try requiring("cgroup", fix: "make /proc readable") { () throws(SystemError) in
+      try proc.readText("self/mountinfo")
+    }
+    return try choose(mountinfo: mountinfo) { mount throws(SystemError) in
+      try Descriptor.open(mount, O_RDONLY | O_DIRECTORY).readText(CgroupFile.controllers)
+    }
+  }
 
   /// - Parameters:
   ///   - mountinfo: text of /proc/self/mountinfo.

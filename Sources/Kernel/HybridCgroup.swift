@@ -54,6 +54,12 @@ final class HybridCgroup: CellCgroup {
       try memory.writeText("\(limits.memoryBytes)", to: HybridCgroup.swapLimit)
     }
     try memory.writeText("0", to: "memory.swappiness")
+    // TCP buffers have a counter of their own, which counts only once it has a limit. The filter refuses such sockets
+    // on this layout (`SocketScope.local`); this bounds one that comes in by another way. Absent in a kernel without
+    // IP.
+    if faccessat(memory.raw, HybridCgroup.socketLimit, F_OK, 0) == 0 {
+      try memory.writeText("\(limits.memoryBytes)", to: HybridCgroup.socketLimit)
+    }
     try pids.writeText("\(limits.pids)", to: CgroupFile.pidsMax)
     try cpu.writeText("\(CgroupLimits.cpuPeriodMicroseconds)", to: "cpu.cfs_period_us")
     try cpu.writeText("\(limits.cpuQuotaMicroseconds)", to: "cpu.cfs_quota_us")
@@ -84,6 +90,7 @@ final class HybridCgroup: CellCgroup {
     return true
   }
 
+  private static let socketLimit = "memory.kmem.tcp.limit_in_bytes"
   private static let swapLimit = "memory.memsw.limit_in_bytes"
   private static let oomControl = "memory.oom_control"
 }

@@ -6,6 +6,16 @@ import Glibc
 // Arguments are compared in their low 32 bits wherever the kernel reads an int: the upper half of the register is the
 // caller's, and a comparison of all 64 bits could be passed by with garbage there.
 
+/// Which sockets a job may make. None leads out of the cell; the question is whose memory their buffers are.
+public enum SocketScope: Sendable {
+  /// Local sockets, and TCP and UDP over the cell's own loopback interface: for a unified hierarchy, which has one
+  /// counter for the buffers of all.
+  case localAndInternet
+  /// Local sockets alone, which v1 charges as well. It never charges UDP, and TCP (memory.kmem.tcp) only from accept(2)
+  /// on: connections that a listener does not accept held 2 GiB of the host's memory for a cell of 64 MiB.
+  case local
+}
+
 /// What a job may ask of the kernel.
 enum SystemCallPolicy {
   /// One comparison: argument `index`, masked, equals `value`.
@@ -44,8 +54,7 @@ enum SystemCallPolicy {
         access faccessat faccessat2 stat fstat lstat newfstatat statx statfs fstatfs readlink readlinkat getdents
         getdents64 mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat chmod
         fchmod fchmodat chown fchown lchown fchownat utime utimes utimensat futimesat umask chdir fchdir getcwd mknod
-        mknodat getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr inotify_init inotify_init1
-        inotify_add_watch inotify_rm_watch
+        mknodat getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
         """),
     Group(
       reason: "own memory",
@@ -116,6 +125,12 @@ enum SystemCallPolicy {
       memfd_secret process_mrelease set_mempolicy_home_node
       """)
 
+  /// Absent as well: a cell's /usr and devices are the host's own inodes, so a watch on them would tell which
+  /// programs the host and other cells run, and when.
+  static let watches = Group(
+    reason: "what others do with files that are shared read-only",
+    names: "inotify_init inotify_init1 inotify_add_watch inotify_rm_watch")
+
   /// System calls with larger numbers are unknown here: ENOSYS, as on a kernel that lacks them. 449 is futex_waitv.
   static let newestKnown: Int32 = 450
   static let newestAnswered: Int32 = 560
@@ -126,30 +141,43 @@ enum SystemCallPolicy {
     names: "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr")
 
   /// Allowed when one of the alternatives holds; each is a conjunction.
-  static let conditional: [(name: String, alternatives: [[Comparison]])] = [
-    ("clone", [[Comparison(index: 0, mask: namespaceFlags, value: 0)]]),
-    ("socket", socketKinds),
-    ("socketpair", [[.int(0, unixFamily)]]),
-    ("personality", [[.int(0, 0)], [.int(0, 0xFFFF_FFFF)]]),
-    ("ioctl", ioctls.map { [.int(1, $0.request)] }),
-  ]
+  static func conditional(_ sockets: SocketScope) -> [(name: String, alternatives: [[Comparison]])] {
+    [
+      ("clone", [[Comparison(index: 0, mask: namespaceFlags, value: 0)]]),
+      ("socket", sockets == .localAndInternet ? localKinds + internetKinds : localKinds),
+      ("socketpair", localKinds),
+      ("personality", [[.int(0, 0)], [.int(0, 0xFFFF_FFFF)]]),
+      ("ioctl", ioctls.map { [.int(1, $0.request)] }),
+    ]
+  }
 
   /// CLONE_NEW* of clone(2). CLONE_NEWTIME lies in the bits of the exit signal there and is out of reach.
   private static let namespaceFlags = (Namespaces.cell.union(.user)).rawValue
 
   private static let unixFamily: Int64 = 1
 
-  /// Local sockets, and IPv4 and IPv6 with their default protocol, TCP or UDP; everything else, raw sockets and
-  /// every protocol whose module the kernel would load on demand included, is refused.
-  private static let socketKinds: [[Comparison]] = {
-    var kinds: [[Comparison]] = [[.int(0, unixFamily)]]
-    for family in [Int64(AF_INET), Int64(AF_INET6)] {
-      for transport in [Int64(0), Int64(IPPROTO_TCP), Int64(IPPROTO_UDP)] {
-        kinds.append([.int(0, family), .int(2, transport)])
-      }
+  /// The type of a socket without SOCK_CLOEXEC and SOCK_NONBLOCK, as the kernel masks it.
+  private static func type(_ value: Int64) -> Comparison {
+    Comparison(index: 1, mask: 0xF, value: UInt64(value))
+  }
+
+  private static let stream: Int64 = 1
+  private static let datagram: Int64 = 2
+  private static let sequencedPacket: Int64 = 5
+
+  /// Local sockets. The kernel takes the type SOCK_RAW for datagrams there, and no program needs that.
+  private static let localKinds: [[Comparison]] = [stream, datagram, sequencedPacket].map {
+    [.int(0, unixFamily), type($0)]
+  }
+
+  /// IPv4 and IPv6 over TCP and UDP. Everything else is refused before the kernel looks for a module: raw and packet
+  /// sockets (type 10 is rewritten to AF_PACKET past the family), SCTP and DCCP, which are the default protocols of
+  /// types 5 and 6, and every other protocol.
+  private static let internetKinds: [[Comparison]] = [Int64(AF_INET), Int64(AF_INET6)].flatMap { family in
+    [(stream, Int64(IPPROTO_TCP)), (datagram, Int64(IPPROTO_UDP))].flatMap { kind, transport in
+      [Int64(0), transport].map { [.int(0, family), type(kind), .int(2, $0)] }
     }
-    return kinds
-  }()
+  }
 
   /// Requests that ordinary programs make on files, pipes, sockets and (to learn that they have none) terminals.
   /// What pushes input into a terminal (TIOCSTI, TIOCLINUX) and every device's own requests are not among them.

@@ -85,10 +85,11 @@ public actor Connection {
   /// Version of the server as libpq counts it: 150004 is 15.4; 0 once the connection is gone.
   public var serverVersion: Int { Int(PQserverVersion(handle)) }
 
-  /// False once the connection is lost or closed. Looks at the socket, so a server that left is noticed.
+  /// False once the connection is lost or closed, or the server has said that it is leaving. Looks at the socket, so
+  /// a server that left is noticed.
   public var isUsable: Bool {
     receive()
-    return handle != nil
+    return handle != nil && !notices.heardFatal
   }
 
   /// True when another caller may take over: in no transaction, no pipeline, listening to nothing.

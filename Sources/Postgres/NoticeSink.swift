@@ -21,6 +21,9 @@ final class NoticeSink: @unchecked Sendable {
       }, Unmanaged.passUnretained(self).toOpaque())
   }
 
+  /// Whether the server has said that it ends the session; its socket may still be open for a moment.
+  var heardFatal: Bool { fatal != nil }
+
   func takeFatal() -> PostgresError? {
     defer { fatal = nil }
     return fatal

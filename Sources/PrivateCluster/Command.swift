@@ -1,7 +1,8 @@
 import Glibc
 
 /// A program run to its end, in a fixed environment: none of our variables (`PGDATA`, `PGOPTIONS`, locale) and none
-/// of our descriptors reach it or the server it leaves behind.
+/// of our descriptors reach it or the server it leaves behind. It has a session of its own: a Ctrl-C at our terminal is
+/// ours to act on and must not cut it short.
 struct Command {
   struct Outcome {
     /// The exit status; 128 and the signal where a signal ended it.
@@ -22,8 +23,6 @@ struct Command {
   private static let environment = ["PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC"]
 
   let arguments: [String]
-  /// Its own session: signals of our terminal do not reach it.
-  var newSession = false
 
   /// Runs it with nothing on stdin and returns what it wrote to stdout and stderr. Blocks.
   func run() throws(ClusterError) -> Outcome {
@@ -80,7 +79,7 @@ struct Command {
     sigfillset(&all)
     posix_spawnattr_setsigmask(&attributes, &none)
     posix_spawnattr_setsigdefault(&attributes, &all)
-    let flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | (newSession ? Self.setSession : 0)
+    let flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | Self.setSession
     posix_spawnattr_setflags(&attributes, Int16(flags))
 
     var child: pid_t = 0

@@ -35,7 +35,7 @@ public struct Watchdog: Sendable {
     defer { close(ends[1]) }
     do {
       let shell = Command(
-        arguments: ["/bin/sh", "-c", script, "cordon-watchdog", directory] + stop, newSession: true)
+        arguments: ["/bin/sh", "-c", script, "cordon-watchdog", directory] + stop)
       return Watchdog(directory: directory, process: try shell.spawn(input: ends[1], output: nil), lifeline: ends[0])
     } catch {
       close(ends[0])

@@ -9,7 +9,7 @@ public struct SandboxConfiguration: Sendable {
   public var wardenPath: String
   /// Attempts are staged beneath it; made when missing, readable by its owner only.
   public var stateDirectory: String
-  /// Artifacts are published beneath it; made when missing.
+  /// Artifacts are published beneath it; made (0750) when missing, otherwise its mode is the operator's.
   public var approvedRoot: String
   /// File the warden's diagnostics are appended to; nil leaves them on our own stderr.
   public var wardenLog: String?
@@ -39,7 +39,7 @@ public struct SandboxConfiguration: Sendable {
       throw SandboxError(stage: "spawn", message: "\"\(path)\" is no absolute path")
     }
     return try failing("spawn", "cannot make the state and approved directories") {
-      try makeDirectories(approvedRoot, mode: 0o755)
+      try makeDirectories(approvedRoot, mode: OutputPlace.mode, parents: 0o755)
       try makeDirectories(stateDirectory, mode: 0o700)
       try makeDirectories(stagingDirectory, mode: 0o700)
       let staging = try Descriptor.directory(stagingDirectory)

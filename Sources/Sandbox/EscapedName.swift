@@ -6,40 +6,65 @@
 /// files never share a line of the manifest, and a published file is found again from its line.
 enum EscapedName {
   static func show(_ bytes: some Sequence<UInt8>) -> String {
-    var rest = Array(bytes)[...]
-    var text = ""
-    while !rest.isEmpty {
-      let leading = leadingScalar(rest)
+    let bytes = Array(bytes)
+    var text: [UInt8] = []
+    text.reserveCapacity(bytes.count)
+    var offset = 0
+    while offset < bytes.count {
+      let leading = leadingScalar(bytes, offset)
       let length = leading?.length ?? 1
-      if let leading, isPlain(leading.scalar) {
-        text.unicodeScalars.append(leading.scalar)
+      if let leading, isPlain(leading.value) {
+        text += bytes[offset..<offset + length]
       } else {
-        for byte in rest.prefix(length) { text += "\\x" + hexadecimal(byte) }
+        for byte in bytes[offset..<offset + length] {
+          text += [UInt8(ascii: "\\"), UInt8(ascii: "x"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+        }
       }
-      rest = rest.dropFirst(length)
+      offset += length
     }
-    return text
+    return String(decoding: text, as: UTF8.self)
   }
 
-  private static func isPlain(_ scalar: Unicode.Scalar) -> Bool {
-    switch scalar.value {
+  private static func isPlain(_ scalar: UInt32) -> Bool {
+    switch scalar {
     case 0x00...0x1F, 0x5C, 0x7F...0x9F: false
     case 0x061C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF, 0xE0000...0xE007F: false
     default: true
     }
   }
 
-  /// The first scalar and its length in bytes; nil when the bytes do not start with a well-formed one.
-  private static func leadingScalar(_ bytes: ArraySlice<UInt8>) -> (scalar: Unicode.Scalar, length: Int)? {
-    var decoder = UTF8()
-    var iterator = bytes.prefix(4).makeIterator()
-    guard case .scalarValue(let scalar) = decoder.decode(&iterator) else { return nil }
-    return (scalar, UTF8.width(scalar))
+  /// The scalar at the offset and its length in bytes; nil when what stands there is not well-formed. By the table of
+  /// well-formed byte sequences of the Unicode standard (3-7).
+  private static func leadingScalar(_ bytes: [UInt8], _ offset: Int) -> (value: UInt32, length: Int)? {
+    let first = bytes[offset]
+    let length: Int
+    var second: ClosedRange<UInt8> = 0x80...0xBF
+    switch first {
+    case 0x00...0x7F: return (UInt32(first), 1)
+    case 0xC2...0xDF: length = 2
+    case 0xE0...0xEF:
+      length = 3
+      if first == 0xE0 { second = 0xA0...0xBF }
+      if first == 0xED { second = 0x80...0x9F }
+    case 0xF0...0xF4:
+      length = 4
+      if first == 0xF0 { second = 0x90...0xBF }
+      if first == 0xF4 { second = 0x80...0x8F }
+    default: return nil
+    }
+    guard offset + length <= bytes.count, second.contains(bytes[offset + 1]) else { return nil }
+    var value = UInt32(first) & (0x7F >> UInt32(length))
+    for byte in bytes[offset + 1..<offset + length] {
+      guard byte & 0xC0 == 0x80 else { return nil }
+      value = value << 6 | UInt32(byte & 0x3F)
+    }
+    return (value, length)
   }
 
+  private static let digits = Array("0123456789ABCDEF".utf8)
+
   static func hexadecimal(_ byte: UInt8) -> String {
-    let digits = Array("0123456789ABCDEF")
-    return String([digits[Int(byte >> 4)], digits[Int(byte & 15)]])
+    String(decoding: [digits[Int(byte >> 4)], digits[Int(byte & 15)]], as: UTF8.self)
   }
 
   /// A tenant as one path component.

@@ -50,6 +50,12 @@ extension Descriptor {
     try SystemError.check(fsync(raw), "fsync")
   }
 
+  /// Makes everything on the filesystem that holds this file durable, and tells of whatever could not be written
+  /// since the file was opened.
+  func syncFilesystem() throws(SystemError) {
+    try SystemError.check(cordon_sync_filesystem(raw), "syncfs")
+  }
+
   /// Renames within one filesystem. A directory is never put over one that has entries.
   func rename(_ name: FileName, to newName: FileName, beneath target: Descriptor) throws(SystemError) {
     let result = withCString(name) { old in withCString(newName) { renameat(raw, old, target.raw, $0) } }
@@ -78,7 +84,7 @@ extension Descriptor {
         UnsafeRawBufferPointer(start: text, count: strlen(text.assumingMemoryBound(to: CChar.self))))
       if name != Array(".".utf8), name != Array("..".utf8) { names.append(name) }
     }
-    return names.sorted { $0.lexicographicallyPrecedes($1) }
+    return names.sorted(by: precedes)
   }
 
   /// Removes the entry and everything beneath it, following no link. Entries that vanish meanwhile are fine.
@@ -103,12 +109,15 @@ extension Descriptor {
   }
 
   /// Copies from the present offset to the end and digests what was copied, so that digest and copy cannot disagree.
-  /// Nil when there are more than `maximum` bytes; what was written by then is the caller's to remove.
-  func copy(to target: Descriptor, maximum: Int64) throws(SystemError) -> (bytes: Int64, digest: Jobs.Digest)? {
+  /// Nil when there are more than `maximum` bytes, or when `goesOn`, which is asked before each chunk, says no; what
+  /// was written by then is the caller's to remove.
+  func copy(
+    to target: Descriptor, maximum: Int64, while goesOn: () -> Bool = { true }
+  ) throws(SystemError) -> (bytes: Int64, digest: Jobs.Digest)? {
     var hash = SHA256()
     var total: Int64 = 0
     var buffer = [UInt8](repeating: 0, count: copyBytes)
-    while true {
+    while goesOn() {
       let count = read(raw, &buffer, buffer.count)
       if count < 0, errno == EINTR { continue }
       try SystemError.check(count, "read")
@@ -118,6 +127,7 @@ extension Descriptor {
       hash.update(data: buffer[..<count])
       try target.writeAll(buffer[..<count])
     }
+    return nil
   }
 
   /// A memory file with these bytes that nobody can change any more, at its beginning.
@@ -130,12 +140,13 @@ extension Descriptor {
   }
 }
 
-/// Makes the directory and its missing parents; one that exists keeps its mode.
-func makeDirectories(_ path: String, mode: mode_t) throws(SystemError) {
+/// Makes the directory and its missing parents, which get the same mode unless another is named; one that exists
+/// keeps its mode.
+func makeDirectories(_ path: String, mode: mode_t, parents: mode_t? = nil) throws(SystemError) {
   if mkdir(path, mode) == 0 || errno == EEXIST { return }
   let parent = path.split(separator: "/").dropLast()
   guard errno == ENOENT, !parent.isEmpty else { throw SystemError("mkdir \(path)", errno: errno) }
-  try makeDirectories("/" + parent.joined(separator: "/"), mode: mode)
+  try makeDirectories("/" + parent.joined(separator: "/"), mode: parents ?? mode)
   guard mkdir(path, mode) == 0 || errno == EEXIST else { throw SystemError("mkdir \(path)", errno: errno) }
 }
 
@@ -170,6 +181,12 @@ func failing<Value>(
   } catch {
     throw SandboxError(stage: stage, message: "\(message()): \(error)", fix: fix)
   }
+}
+
+/// By their bytes. memcmp(3), because tens of thousands of names may begin alike.
+private func precedes(_ left: FileName, _ right: FileName) -> Bool {
+  let order = memcmp(left, right, min(left.count, right.count))
+  return order != 0 ? order < 0 : left.count < right.count
 }
 
 private func withCString<Value>(_ name: FileName, _ body: (UnsafePointer<CChar>) -> Value) -> Value {

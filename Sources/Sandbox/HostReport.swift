@@ -25,7 +25,11 @@ public enum HostReport {
   private static func statements(_ facts: SandboxFacts) -> [Finding] {
     let cgroup =
       facts.cgroup == "v2"
-      ? "unified hierarchy" : "v1 controllers, with a v2 group to kill by; no oom.group, the warden kills the rest"
+      ? "unified hierarchy"
+      : """
+      v1 controllers, with a v2 group to kill by; no oom.group, the warden kills the rest; jobs make local sockets \
+      alone, because v1 does not charge the buffers of others
+      """
     let mode =
       facts.mode == "root"
       ? "the warden is root; each live cell has a uid of its own"

@@ -238,7 +238,8 @@ enum MountRule {
     case "/output", "/tmp", "/result", "/dev/shm": ["rw", "nosuid", "nodev"]
     case "/proc": ["nosuid", "nodev", "noexec"]
     case "/dev": ["nosuid"]
-    case "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom": []
+    // The device nodes are the host's.
+    case "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom": ["ro", "nosuid"]
     default:
       // Parts of the library that the host mounts of its own, and what masks parts of /proc.
       if point.hasPrefix("/usr/") || point.hasPrefix("/etc/") || point.hasPrefix("/proc/") { ["ro"] } else { nil }

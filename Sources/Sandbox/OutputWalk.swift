@@ -14,7 +14,11 @@ import Kernel
 // under the copy is no evidence of anything. Whatever fails a step is listed with the reason and not published.
 //
 // Bounds: entries (the job's own limit), depth (a descriptor is open for every level), path length (a published
-// file must be reachable by its path), bytes by apparent size (a sparse file costs the job nothing), and time.
+// file must be reachable by its path), bytes by apparent size (a sparse file costs the job nothing), refused entries
+// that are listed, the names of the whole list (it goes into one row), and time. Running out of names or of time is
+// the tree's doing, so it is a finding and no failure of ours: nothing is published then, because half a tree is no
+// output. What was copied is made durable at once by `Outputs`: a sync for each file would let a job of many small
+// ones hold its worker up.
 
 /// Copies one output tree into a directory of ours and says what became of each entry.
 struct OutputWalk {
@@ -23,30 +27,90 @@ struct OutputWalk {
   /// Longest path beneath `/output`, in bytes.
   static let maximumPathBytes = 1_024
   /// Longest time one collection may take.
-  static let patience = Duration.seconds(120)
+  static let patience = Duration.seconds(20)
+  /// Longest list of refused entries; the others are counted in one more entry.
+  static let maximumRefused = 1_000
+  /// Bytes of all names in both lists, as they are shown.
+  static let maximumNameBytes = 4 << 20
 
   private(set) var artifacts: [Artifact] = []
   private(set) var quarantined: [Quarantined] = []
   private(set) var bytes: Int64 = 0
+  /// Why nothing of this tree may be published; nil when the walk came to its end.
+  private(set) var problem: String?
 
   private let maximumBytes: Int64
   private let maximumEntries: Int64
   private var entries: Int64 = 0
+  private var refused = 0
+  private var nameBytes = 0
   private let deadline: ContinuousClock.Instant
+  private let isCancelled: @Sendable () -> Bool
+  private var end: End?
   /// Called between looking at an entry and opening it; tests swap the entry there.
   private let beforeOpening: (FileName) -> Void
 
-  init(limits: Limits, now: ContinuousClock.Instant = .now, beforeOpening: @escaping (FileName) -> Void = { _ in }) {
+  /// Why the walk goes no further.
+  private enum End: String {
+    case tooSlow = "too_slow"
+    case tooMany = "too_many"
+    case cancelled
+  }
+
+  init(
+    limits: Limits, now: ContinuousClock.Instant = .now, isCancelled: @escaping @Sendable () -> Bool = { false },
+    beforeOpening: @escaping (FileName) -> Void = { _ in }
+  ) {
     maximumBytes = limits.outputBytes
     maximumEntries = limits.outputFiles
     deadline = now.advanced(by: Self.patience)
+    self.isCancelled = isCancelled
     self.beforeOpening = beforeOpening
   }
 
-  /// Throws only where the copy cannot be made (`SandboxError`, a full disk first of all); what is wrong with
-  /// the tree is listed.
+  /// Throws only where the copy cannot be made (`SandboxError`, a full disk first of all) or was cancelled; what is
+  /// wrong with the tree is listed.
   mutating func collect(_ source: Descriptor, into target: Descriptor) throws(SandboxError) {
     try walk(source, path: [], into: TargetDirectory(target), depth: 0)
+    switch end {
+    case .cancelled: throw SandboxError(stage: "collect", message: "cancelled")
+    case nil: break
+    case .tooSlow: giveUp(.tooSlow, "the output tree took longer than \(Self.patience) to collect")
+    case .tooMany: giveUp(.tooMany, "the names in the output tree have more than \(Self.maximumNameBytes) bytes")
+    }
+    let unlisted = refused - Self.maximumRefused
+    if end == nil, unlisted > 0 {
+      quarantined.append(Quarantined(path: "\u{2026} and \(unlisted) more", reason: End.tooMany.rawValue))
+    }
+  }
+
+  private mutating func giveUp(_ end: End, _ why: String) {
+    artifacts = []
+    bytes = 0
+    quarantined.append(Quarantined(path: "\u{2026} and the rest", reason: end.rawValue))
+    problem = "outputs_refused: \(why)"
+  }
+
+  /// False once the walk has to stop.
+  private mutating func goesOn() -> Bool {
+    if end != nil { return false }
+    if isCancelled() {
+      end = .cancelled
+    } else if ContinuousClock.now >= deadline {
+      end = .tooSlow
+    }
+    return end == nil
+  }
+
+  /// The name as it is listed; nil, and the end of the walk, when it is one too many.
+  private mutating func listed(_ path: [UInt8]) -> String? {
+    let shown = EscapedName.show(path)
+    nameBytes += shown.utf8.count
+    guard nameBytes <= Self.maximumNameBytes else {
+      end = .tooMany
+      return nil
+    }
+    return shown
   }
 
   private mutating func walk(_ source: Descriptor, path: [UInt8], into target: TargetDirectory, depth: Int)
@@ -59,9 +123,7 @@ struct OutputWalk {
       return refuse(path.isEmpty ? Array(".".utf8) : path, "unreadable")
     }
     for name in names {
-      guard ContinuousClock.now < deadline else {
-        throw SandboxError(stage: "collect", message: "the output tree took longer than \(Self.patience) to collect")
-      }
+      guard goesOn() else { return }
       let path = path.isEmpty ? name : path + [UInt8(ascii: "/")] + name
       entries += 1
       guard entries <= maximumEntries else {
@@ -74,7 +136,6 @@ struct OutputWalk {
       }
       try take(name, of: source, path: path, into: target, depth: depth)
     }
-    try target.close()
   }
 
   private mutating func take(
@@ -120,8 +181,9 @@ struct OutputWalk {
       try directory.open(beneath: name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
     }
     let copied = try failing("collect", "cannot copy an artifact to the approved directory") {
-      try file.copy(to: copy, maximum: Int64(seen.st_size))
+      try file.copy(to: copy, maximum: Int64(seen.st_size)) { goesOn() }
     }
+    guard end == nil else { return }
     guard let (size, digest) = copied, size == seen.st_size, let after = try? file.status(),
       after.isUnchanged(since: seen)
     else {
@@ -132,14 +194,16 @@ struct OutputWalk {
     }
     try failing("collect", "cannot finish an artifact in the approved directory") {
       try copy.setMode(seen.publishedMode)
-      try copy.sync()
     }
+    guard let shown = listed(path) else { return }
     bytes += size
-    artifacts.append(Artifact(path: EscapedName.show(path), bytes: size, sha256: digest))
+    artifacts.append(Artifact(path: shown, bytes: size, sha256: digest))
   }
 
   private mutating func refuse(_ path: [UInt8], _ reason: String) {
-    quarantined.append(Quarantined(path: EscapedName.show(path), reason: reason))
+    refused += 1
+    guard refused <= Self.maximumRefused, let shown = listed(path) else { return }
+    quarantined.append(Quarantined(path: shown, reason: reason))
   }
 }
 
@@ -168,12 +232,6 @@ private final class TargetDirectory {
       made = handle
       return handle
     }
-  }
-
-  /// Makes the entries durable; the walk is done with this directory.
-  func close() throws(SandboxError) {
-    guard let made else { return }
-    try failing("collect", "cannot sync a directory in the approved directory") { try made.sync() }
   }
 }
 

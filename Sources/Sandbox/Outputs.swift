@@ -13,11 +13,17 @@ public struct Collected: Sendable {
   public let result: JSONValue?
   /// `result_invalid: …` when the job wrote something that is no result.
   public let resultProblem: String?
+  /// `outputs_refused: …` when the whole tree was refused, because its names or the time it takes have no end: then
+  /// there is no artifact, and `quarantined` ends in an entry that stands for the rest.
+  public let outputsProblem: String?
   /// Bytes of all artifacts.
   public let outputBytes: Int64
 
   fileprivate let pending: PendingDirectory
   fileprivate let place: OutputPlace
+
+  /// The path `publish` will return; nil when there is no artifact. For whoever must know it before the rename.
+  public var destination: String? { artifacts.isEmpty ? nil : place.path }
 
   /// Publishes the artifacts by one rename and returns the directory's path; nil when there is no artifact.
   /// Throws `SandboxError` (stage `publish`); then nothing is published, and the copies are gone.
@@ -43,13 +49,15 @@ public enum Outputs {
   /// Copies the outputs of a finished cell and reads its result.
   ///
   /// Call it only with the report of a cell: that it exists means that the cell's cgroup is empty. Throws
-  /// `SandboxError` (stage `collect`) when the copy cannot be made; then nothing is left of it.
+  /// `SandboxError` (stage `collect`) when the copy cannot be made, or when `isCancelled`, which is asked before
+  /// every entry and every 256 KiB, says so; then nothing is left of it.
   public static func collect(
-    _ report: CellReport, approvedRoot: String, tenant: String, job: String, attempt: Int, limits: Limits
+    _ report: CellReport, approvedRoot: String, tenant: String, job: String, attempt: Int, limits: Limits,
+    isCancelled: @escaping @Sendable () -> Bool = { false }
   ) throws(SandboxError) -> Collected {
     try collect(
       output: report.output, result: report.result, approvedRoot: approvedRoot, tenant: tenant, job: job,
-      attempt: attempt, walk: OutputWalk(limits: limits), resultBytes: limits.resultBytes)
+      attempt: attempt, walk: OutputWalk(limits: limits, isCancelled: isCancelled), resultBytes: limits.resultBytes)
   }
 
   static func collect(
@@ -61,10 +69,16 @@ public enum Outputs {
     do {
       var walk = walk
       try walk.collect(output, into: pending.directory.handle)
+      if !walk.artifacts.isEmpty {
+        try failing("collect", "cannot write the artifacts to the approved directory") {
+          try pending.directory.handle.syncFilesystem()
+        }
+      }
       let document = ResultFile.read(beneath: result, maximumBytes: resultBytes)
       return Collected(
         artifacts: walk.artifacts, quarantined: walk.quarantined, result: document.value,
-        resultProblem: document.problem, outputBytes: walk.bytes, pending: pending, place: place)
+        resultProblem: document.problem, outputsProblem: walk.problem, outputBytes: walk.bytes, pending: pending,
+        place: place)
     } catch {
       pending.remove()
       throw error
@@ -97,6 +111,9 @@ struct PendingDirectory: Sendable {
 /// Where the artifacts of one attempt belong: `<approved root>/<tenant>/<job>/<attempt>`.
 struct OutputPlace: Sendable {
   static let pendingName = FileName(".pending".utf8)
+  /// Of the directories of tenants and jobs, and of the approved root where it has to be made: tenants are promised
+  /// that nobody else on this host reads theirs, while an operator's group can be let in.
+  static let mode: mode_t = 0o750
 
   private static let publishAttempts = 8
 
@@ -134,13 +151,17 @@ struct OutputPlace: Sendable {
     }
   }
 
+  /// Where `publish` puts it.
+  var path: String {
+    ([rootPath == "/" ? "" : rootPath] + components.map { String(decoding: $0, as: UTF8.self) }).joined(separator: "/")
+  }
+
   func publish(_ pending: PendingDirectory) throws(SandboxError) -> String {
     try failing("publish", "cannot publish to the approved directory") {
-      try pending.directory.handle.sync()
       for attempt in 1... {
         do {
-          let tenant = try directory(components[0], beneath: root, mode: 0o755)
-          let job = try directory(components[1], beneath: tenant, mode: 0o755)
+          let tenant = try directory(components[0], beneath: root, mode: Self.mode)
+          let job = try directory(components[1], beneath: tenant, mode: Self.mode)
           try pending.parent.rename(pending.directory.name, to: components[2], beneath: job)
           for changed in [job, tenant, root, pending.parent] { try changed.sync() }
           return
@@ -150,8 +171,7 @@ struct OutputPlace: Sendable {
         }
       }
     }
-    return ([rootPath == "/" ? "" : rootPath] + components.map { String(decoding: $0, as: UTF8.self) })
-      .joined(separator: "/")
+    return path
   }
 
   func withdraw() throws(SandboxError) {

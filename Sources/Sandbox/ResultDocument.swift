@@ -84,12 +84,17 @@ struct ResultDocument {
 
   private mutating func object() throws(Invalid) -> JSONValue {
     var members: [String: JSONValue] = [:]
+    // Text compares by canonical equivalence here, JSON and PostgreSQL by code points.
+    var names: Set<[UInt8]> = []
     if take("}") { return .object(members) }
     repeat {
       skipSpace()
       let name = try string()
       guard take(":") else { throw malformed("no ':'") }
-      guard members.updateValue(try value(), forKey: name) == nil else { throw malformed("a name occurs twice") }
+      guard names.insert(Array(name.utf8)).inserted else { throw malformed("a name occurs twice") }
+      guard members.updateValue(try value(), forKey: name) == nil else {
+        throw malformed("two names differ only in how their characters are composed, which the record cannot keep,")
+      }
     } while take(",")
     guard take("}") else { throw malformed("no ',' or '}'") }
     return .object(members)
@@ -101,22 +106,23 @@ struct ResultDocument {
     let zero = peek == UInt8(ascii: "0")
     let whole = try digits()
     guard !zero || whole == 1 else { throw malformed("a number starts with 0") }
-    var isWhole = true
     if peek == UInt8(ascii: ".") {
-      isWhole = false
       offset += 1
       _ = try digits()
     }
     if peek == UInt8(ascii: "e") || peek == UInt8(ascii: "E") {
-      isWhole = false
       offset += 1
       if peek == UInt8(ascii: "+") || peek == UInt8(ascii: "-") { offset += 1 }
       _ = try digits()
     }
     let text = String(decoding: bytes[start..<offset], as: UTF8.self)
-    if isWhole, let integer = Int64(text) { return .integer(integer) }
-    guard let number = Double(text), number.isFinite else { throw malformed("a number is too large") }
-    return .number(number)
+    guard let number = JSONValue.number(spelled: text) else {
+      throw malformed("a number is too large or has more digits than can be kept")
+    }
+    let mantissa = text.utf8.prefix { $0 != UInt8(ascii: "e") && $0 != UInt8(ascii: "E") }
+    guard number.double != 0 || !mantissa.contains(where: { (UInt8(ascii: "1")...UInt8(ascii: "9")).contains($0) })
+    else { throw malformed("a number is too close to zero to be kept") }
+    return number
   }
 
   /// Takes one or more digits and says how many.

@@ -49,6 +49,7 @@ public actor Sandbox {
   private nonisolated let thread: EventThread
   private nonisolated let staging: Descriptor
   private let wardenPatience: Duration
+  private let cgroupBase: String?
   private var warden: WardenProcess
   private var cells: [UInt64: Cell] = [:]
   private var nextCell: UInt64 = 1
@@ -73,7 +74,7 @@ public actor Sandbox {
     do {
       let (warden, facts) = try await launcher.launch(configuration)
       let sandbox = Sandbox(
-        thread: thread, staging: staging, warden: warden, facts: facts, wardenPatience: configuration.wardenPatience)
+        thread: thread, staging: staging, warden: warden, facts: facts, configuration: configuration)
       await sandbox.serve()
       return sandbox
     } catch {
@@ -83,9 +84,11 @@ public actor Sandbox {
   }
 
   private init(
-    thread: EventThread, staging: Descriptor, warden: WardenProcess, facts: WardenFacts, wardenPatience: Duration
+    thread: EventThread, staging: Descriptor, warden: WardenProcess, facts: WardenFacts,
+    configuration: SandboxConfiguration
   ) {
-    self.wardenPatience = wardenPatience
+    wardenPatience = configuration.wardenPatience
+    cgroupBase = configuration.cgroupBase
     self.thread = thread
     self.staging = staging
     self.warden = warden
@@ -116,6 +119,9 @@ public actor Sandbox {
   public nonisolated func stage() throws(SandboxError) -> Stage {
     try Stage.make(beneath: staging)
   }
+
+  /// Longest time between SIGTERM and the end of a cell that is stopped from outside.
+  static let cancelGraceMilliseconds: Int64 = 1_000
 
   // MARK: - Cells
 
@@ -166,7 +172,8 @@ public actor Sandbox {
 
   func stop(_ identifier: UInt64, _ cause: StopCause, atOnce: Bool) {
     guard closed == nil, let cell = cells[identifier] else { return }
-    let grace = atOnce ? 0 : cell.limits.graceMilliseconds
+    // Who cancels waits for it: the request takes up to a second to arrive, so a second is left of the two promised.
+    let grace = atOnce ? 0 : min(cell.limits.graceMilliseconds, Sandbox.cancelGraceMilliseconds)
     tell(.stop(CellStop(cell: identifier, cause: cause, graceMilliseconds: grace)))
   }
 
@@ -346,6 +353,9 @@ public actor Sandbox {
 
   private func reapWarden() async {
     while !warden.reap() { try? await Task.sleep(for: Self.reapInterval) }
+    // One that was killed left its groups, and there may be no next warden soon. Off this thread: it waits for the
+    // kernel.
+    await Task.detached { [cgroupBase] in CgroupArea.sweepAbandoned(base: cgroupBase) }.value
     reaped = true
     killWardenAt = nil
     armTimer()

@@ -23,6 +23,7 @@ enum Query: String, CaseIterable {
   case release
   case rescue
   case ensurePartitions = "ensure_partitions"
+  case attemptPublished = "attempt_published"
   case retireWorker = "retire_worker"
   case appendLog = "append_log"
   case readBlob = "read_blob"

@@ -19,15 +19,23 @@ public struct Store: Sendable {
 
   /// The newest migration the database has; 0 when it has no schema `cordon`.
   public func databaseVersion() async throws -> Int {
-    guard try await one(.schemaPresent).get("present", as: Bool.self) else { return 0 }
-    return try await one(.schemaVersion).get("version")
+    // By the pool itself: `all` asks for this version when a statement fails.
+    let present = try await pool.query(Query.schemaPresent.statement).first?.get("present", as: Bool.self)
+    guard present == true else { return 0 }
+    return try await pool.query(Query.schemaVersion.statement).first?.get("version") ?? 0
+  }
+
+  /// Why database and program do not go together; nil when they do.
+  private func schemaError() async throws -> SchemaError? {
+    let version = try await databaseVersion()
+    if version < Self.schemaVersion { return .older(database: version, binary: Self.schemaVersion) }
+    if version > Self.schemaVersion { return .newer(database: version, binary: Self.schemaVersion) }
+    return nil
   }
 
   /// Throws a `SchemaError` unless database and program are of one version.
   public func requireCurrentSchema() async throws {
-    let version = try await databaseVersion()
-    if version < Self.schemaVersion { throw SchemaError.older(database: version, binary: Self.schemaVersion) }
-    if version > Self.schemaVersion { throw SchemaError.newer(database: version, binary: Self.schemaVersion) }
+    if let error = try await schemaError() { throw error }
   }
 
   /// Brings the schema to this program's version: all pending migrations or none, under a lock that lets one program
@@ -36,12 +44,21 @@ public struct Store: Sendable {
   /// The role must be a superuser, or have CREATEROLE and CREATE on the database.
   /// - Parameter report: called with one line for each migration; what it tells is true once `migrate` returns.
   /// - Returns: the versions before and after.
-  /// - Throws: `SchemaError` when an applied migration differs from the carried one or the database is newer.
+  /// - Throws: `SchemaError` when an applied migration differs from the carried one or the database is newer; a
+  ///   `PostgresError` of SQLSTATE 42501 whose hint says which role is needed.
   @discardableResult
   public func migrate(
     report: @escaping @Sendable (String) -> Void = { _ in }
   ) async throws -> (from: Int, to: Int) {
-    try await migrate(Migration.carried, report: report)
+    do {
+      return try await migrate(Migration.carried, report: report)
+    } catch var error as PostgresError where error.sqlState == Self.insufficientPrivilege {
+      error.message = "this role cannot migrate the database: \(error.message)"
+      error.hint =
+        "use a superuser, or a role with CREATEROLE and CREATE on the database; once it has the schema, a member of "
+        + "cordon_owner"
+      throw error
+    }
   }
 
   func migrate(
@@ -69,10 +86,23 @@ public struct Store: Sendable {
     return (versions[0], versions[1])
   }
 
-  /// Rows of a statement.
+  /// Rows of a statement. One that the database does not know, because it has no schema or another version's, fails
+  /// with a `SchemaError`.
+  @discardableResult
   func all(_ query: Query, _ parameters: [Parameter] = []) async throws -> [Row] {
-    try await pool.query(query.statement, parameters)
+    do {
+      return try await pool.query(query.statement, parameters)
+    } catch let error as PostgresError where error.sqlState.map(Self.unknownNames.contains) ?? false {
+      // The words of the message depend on the server's language, so the database is asked what it has.
+      if let schemaError = try? await schemaError() { throw schemaError }
+      throw error
+    }
   }
+
+  /// invalid_schema_name, undefined_function and undefined_table.
+  private static let unknownNames: Set = ["3F000", "42883", "42P01"]
+
+  private static let insufficientPrivilege = "42501"
 
   /// The only row of a statement that has exactly one.
   func one(_ query: Query, _ parameters: [Parameter] = []) async throws -> Row {

@@ -4,7 +4,8 @@ import Postgres
 
 // The producer's and the reader's side. Who asks, for which tenant and with which rights is the session's role; a
 // refusal is a `PostgresError` of kind `server` whose message names the field: SQLSTATE 22023 malformed, 42501 not
-// allowed, CD001 over a ceiling of the policy, CD404 no such job for this role.
+// allowed, CD001 over a ceiling of the policy, CD404 no such job or attempt for this role. A database without this
+// program's schema is a `SchemaError`.
 extension Store {
   /// Puts a job into a queue.
   ///
@@ -23,7 +24,7 @@ extension Store {
     return Enqueued(job: try Self.jobID(row), created: try row.get("created"))
   }
 
-  /// Puts several jobs into a queue, all or none; they are claimed in this order.
+  /// Puts several jobs into a queue, all or none; they are claimed in this order. None at all is no error.
   public func enqueueMany(queue: String, specifications: [String], priority: Int = 4) async throws -> [JobID] {
     try await all(.enqueueMany, [Parameter(queue), Parameter(specifications), Parameter(priority)])
       .map { try Self.jobID($0) }
@@ -74,11 +75,11 @@ extension Store {
   ///   - tenant: nil for a worker that serves every tenant.
   ///   - queues: the only queues the role may use; nil is all.
   public func addPrincipal(role: String, tenant: String?, queues: [String]? = nil) async throws {
-    try await pool.query(Query.addPrincipal.statement, [Parameter(role), Parameter(tenant), Parameter(queues)])
+    try await all(.addPrincipal, [Parameter(role), Parameter(tenant), Parameter(queues)])
   }
 
   /// Adds a queue unless it is there; operators only.
   public func addQueue(name: String) async throws {
-    try await pool.query(Query.addQueue.statement, [Parameter(name)])
+    try await all(.addQueue, [Parameter(name)])
   }
 }

@@ -3,8 +3,8 @@ import Jobs
 import Postgres
 
 // The worker's side. Every call names the worker, and the database checks that the session's role registered it
-// (42501 otherwise, also when it has been silent for so long that it was forgotten: register again). Every write for
-// an attempt names the fencing token of its lease.
+// (CD410 otherwise, also when it has been silent for so long that it was forgotten: what it held is lost, register
+// again). Every write for an attempt names the fencing token of its lease.
 extension Store {
   /// Registers a worker of this role and returns its id.
   ///
@@ -30,25 +30,33 @@ extension Store {
     try await all(.claim, [Parameter(worker), Parameter(limit)]).map { try Self.claim($0) }
   }
 
-  /// Makes the start of attempts durable and returns the jobs that may run: still ours and not cancelled.
-  public func start(worker: Int64, claims: [Claim]) async throws -> Set<JobID> {
-    let rows = try await all(.start, [Parameter(worker)] + Self.held(claims))
+  /// Makes the start of attempts durable and returns the jobs that may run: still ours and not cancelled. What is
+  /// known of their attribution stands in the record until a report replaces it.
+  public func start(
+    worker: Int64, _ starts: [(claim: Claim, attribution: StartAttribution)]
+  ) async throws -> Set<JobID> {
+    let attributions = try starts.map { String(decoding: try JSONEncoder().encode($0.attribution), as: UTF8.self) }
+    let rows = try await all(
+      .start, [Parameter(worker)] + Self.held(starts.map(\.claim)) + [Parameter(attributions)])
     return Set(try rows.map { try Self.jobID($0) })
   }
 
   /// Says that the worker lives, and learns which of the jobs it holds are cancelled or lost.
+  ///
+  /// `held` must name every claim the worker knows of: one that is left out, never started, and older than the worker's
+  /// lease (5 s at least) goes back to the queue, because the answer to its claim must have been lost.
   public func heartbeat(
     worker: Int64, held: [(job: JobID, token: Int64)]
-  ) async throws -> [JobID: HeartbeatVerdict] {
+  ) async throws -> [Int64: HeartbeatVerdict] {
     let rows = try await all(
       .heartbeat, [Parameter(worker), Parameter(held.map(\.job.description)), Parameter(held.map(\.token))])
-    var verdicts: [JobID: HeartbeatVerdict] = [:]
+    var verdicts: [Int64: HeartbeatVerdict] = [:]
     for row in rows {
       let word = try row.get("verdict", as: String.self)
       guard let verdict = HeartbeatVerdict(rawValue: word) else {
         throw PostgresError(.decoding, "\(word) is no verdict", statement: Query.heartbeat.rawValue)
       }
-      verdicts[try Self.jobID(row)] = verdict
+      verdicts[try row.get("token")] = verdict
     }
     return verdicts
   }
@@ -73,25 +81,48 @@ extension Store {
       try rows.map { (try Self.jobID($0), try $0.get("recorded", as: Bool.self)) }, uniquingKeysWith: { $0 || $1 })
   }
 
-  /// Gives leases back.
+  /// Gives leases back. An attempt that had started is `lost`, and the job waits for the next one while attempts
+  /// remain; one that had not waits again under the same number.
   /// - Parameters:
-  ///   - started: false when no job byte ran and `start` was not called: the attempt does not count.
+  ///   - started: true when job bytes may have run. False is for a start that was never asked for or never
+  ///     acknowledged: the attempt then counts only if the database has its start.
   ///   - reason: one line for the record.
   public func release(worker: Int64, claims: [Claim], started: Bool, reason: String) async throws {
-    try await pool.query(
-      Query.release.statement, [Parameter(worker)] + Self.held(claims) + [Parameter(started), Parameter(reason)])
+    try await all(.release, [Parameter(worker)] + Self.held(claims) + [Parameter(started), Parameter(reason)])
   }
 
   /// Ends up to `limit` leases whose worker is gone or whose deadline has passed, and returns how many. Promotes
   /// scheduled jobs that are due and makes partitions ahead of time. Any worker or operator may call it, often.
   public func rescue(limit: Int) async throws -> Int {
-    try await pool.query(Query.ensurePartitions.statement)
+    try await all(.ensurePartitions)
     return try await one(.rescue, [Parameter(limit)]).get("rescued")
+  }
+
+  /// What became of the attempts that published directories, in the order asked; the worker withdraws the dead ones.
+  public func published(worker: Int64, _ attempts: [(job: JobID, attempt: Int)]) async throws -> [PublishedVerdict] {
+    let rows = try await all(
+      .attemptPublished,
+      [
+        Parameter(worker), Parameter(attempts.map(\.job.description)),
+        // No attempt has a number that high, so the answer is the same.
+        Parameter(attempts.map { Int64(Int32(clamping: $0.attempt)) }),
+      ])
+    guard rows.count == attempts.count else {
+      throw PostgresError(
+        .decoding, "\(rows.count) verdicts for \(attempts.count) attempts", statement: Query.attemptPublished.rawValue)
+    }
+    return try rows.map { row in
+      let word = try row.get("verdict", as: String.self)
+      guard let verdict = PublishedVerdict(rawValue: word) else {
+        throw PostgresError(.decoding, "\(word) is no verdict", statement: Query.attemptPublished.rawValue)
+      }
+      return verdict
+    }
   }
 
   /// The worker leaves. What it still holds is rescued by others.
   public func retireWorker(_ worker: Int64) async throws {
-    try await pool.query(Query.retireWorker.statement, [Parameter(worker)])
+    try await all(.retireWorker, [Parameter(worker)])
   }
 
   /// Keeps a piece of output, at most 1 MiB; false when the lease is gone. The same sequence number again changes
@@ -150,6 +181,7 @@ extension Store {
       job: try jobID(row), attempt: try row.get("attempt"), token: try row.get("token"), tenant: try row.get("tenant"),
       queue: try row.get("queue"), enqueuedBy: try row.get("enqueued_by"),
       specification: problem == nil ? try? specification.get() : nil, specificationError: problem,
-      limits: (try? limits.get()) ?? Limits(), policy: policy, policyDocument: try row.get("document"))
+      limits: (try? limits.get()) ?? Limits(), policy: policy, policyDocument: try row.get("document"),
+      paramsText: try row.get("params"))
   }
 }

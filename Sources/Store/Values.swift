@@ -49,11 +49,14 @@ public struct Claim: Sendable {
   public let policy: Digest
   /// The canonical text of that policy; whoever enforces it checks its digest first.
   public let policyDocument: String
+  /// The specification's `params` as the database holds them: JSON text with every number exactly as it was given,
+  /// which `specification` cannot promise. Nil when there are none.
+  public let paramsText: String?
 
   public init(
     job: JobID, attempt: Int, token: Int64, tenant: String, queue: String, enqueuedBy: String,
     specification: JobSpecification?, specificationError: String?, limits: Limits, policy: Digest,
-    policyDocument: String
+    policyDocument: String, paramsText: String? = nil
   ) {
     self.job = job
     self.attempt = attempt
@@ -66,6 +69,7 @@ public struct Claim: Sendable {
     self.limits = limits
     self.policy = policy
     self.policyDocument = policyDocument
+    self.paramsText = paramsText
   }
 }
 
@@ -75,6 +79,18 @@ public enum HeartbeatVerdict: String, Sendable {
   case cancel
   /// The lease is gone: stop it and report nothing.
   case lost
+}
+
+/// What the database says of a directory that an attempt published.
+public enum PublishedVerdict: String, Sendable {
+  /// The attempt's record names it.
+  case published
+  /// The attempt is over and no record will ever name it: withdraw it.
+  case dead
+  /// The attempt is running, or not yet begun.
+  case open
+  /// There is no such job for this worker's role.
+  case unknown
 }
 
 extension Store {

@@ -212,7 +212,8 @@ public struct CellEnd: Equatable, Sendable {
   public var oomKills: UInt64
   /// How often a fork was refused by the process limit.
   public var pidsLimitHits: UInt64
-  /// `/output` ended without the slack that the warden gives beyond the limits, in blocks or in inodes.
+  /// `/output` was without the slack that the warden gives beyond the limits, in blocks or in inodes, at its end or at
+  /// one of the looks the warden took every 100 ms while the job ran.
   public var outputExhausted: Bool
   /// From the job's start to the end of its main process, by the monotonic clock.
   public var wallMicroseconds: UInt64

@@ -14,18 +14,25 @@ import Store
 //   complete      one statement ends the lease and records everything; if the lease is gone, the published
 //                 directory is withdrawn again and nothing else happens
 //
-// Publishing comes before completing: the record never names a directory that is not there. A crash in between
-// leaves a directory of an attempt that the database will record as lost; its number is never used again.
+// Publishing comes before completing: the record never names a directory that is not there. What was published is
+// withdrawn only when the database says that the attempt is not recorded. Silence is no answer: a commit whose
+// acknowledgement was lost stands, so `complete`, which is idempotent under the token, is asked again until the
+// database answers or the worker leaves; `Publications` settles what is open then.
+//
 // A failure of this worker's own (disk full, warden dead) is no outcome of the job: the attempt is given back.
 
 /// Runs one claimed attempt to its end.
 struct AttemptRun: Sendable {
   /// How the attempt left this worker.
   enum End: Equatable, Sendable {
+    /// The outcome stands in the database.
     case recorded(String)
-    /// Given back to the queue, or taken from us.
-    case givenBack(reason: String)
+    /// Taken from us or stopped by our leave; nothing of this worker's is at fault.
+    case givenBack
+    /// The lease was gone.
     case late
+    /// This worker could not do its part.
+    case failed(String)
   }
 
   let claim: Claim
@@ -33,69 +40,99 @@ struct AttemptRun: Sendable {
   let configuration: WorkerConfiguration
   let store: Store
   let sandbox: Sandbox
+  let publications: Publications
   let logger: Logger
   /// Tells the worker that a cell runs. Answers with the reason if the attempt is to be stopped already.
   let cellStarted: @Sendable (RunningCell) async -> StopReason?
+  /// Raised when the attempt is told to stop; the reason is what `stopReason` says then.
+  let stopFlag: StopFlag
+  let stopReason: @Sendable () async -> StopReason?
+  /// True once the worker waits for nothing any more.
+  let isLeaving: @Sendable () async -> Bool
+
+  /// Pause before a statement is tried again, in milliseconds; spread, so that a fleet does not knock at once.
+  private static let retryPause = 100...500
 
   func perform() async -> End {
     do {
-      return try await run()
+      let specification = try readableSpecification()
+      let stage = try sandbox.stage()
+      defer { stage.remove() }
+      let materials = try await Materials(claim: claim, specification: specification, stage: stage, run: self)
+      guard try await start(materials) else {
+        // Cancelled between claim and start, or no longer ours; the database knows which.
+        return await complete(materials.report(.cancelled))
+      }
+      return await runStarted(materials)
     } catch let refusal as Refusal {
       return await complete(AttemptReport(outcome: .refused, reason: refusal.reason))
     } catch {
-      logger.error("attempt failed on the worker's side", metadata: ["error": "\(error)"])
-      return await giveBack(started: true, reason: "worker: \(error)")
+      // Whether `start` reached the database or not, its own row says; no job byte ran.
+      return await fail(error, started: false)
     }
   }
 
-  private func run() async throws -> End {
-    let specification = try readableSpecification()
-    let stage = try sandbox.stage()
-    defer { stage.remove() }
-    let materials = try await Materials(claim: claim, specification: specification, stage: stage, run: self)
+  private func start(_ materials: Materials) async throws -> Bool {
+    let facts = sandbox.facts
+    let attribution = StartAttribution(
+      code: materials.code, inputs: materials.inputs,
+      isolation: Isolation(cgroup: facts.cgroup, namespaces: facts.namespaces, filter: facts.filter, uid: nil))
+    return try await store.start(worker: worker, [(claim, attribution)]).contains(claim.job)
+  }
 
-    guard try await store.start(worker: worker, claims: [claim]).contains(claim.job) else {
-      // Cancelled between claim and start, or no longer ours; `complete` finds out which.
-      return await complete(materials.report(.cancelled))
-    }
-    let cell: RunningCell
+  private func runStarted(_ materials: Materials) async -> End {
     do {
-      cell = try await sandbox.run(materials.request(limits: claim.limits))
-    } catch  where error.isJobsFault {
+      let cell = try await sandbox.run(materials.request(limits: claim.limits))
+      if let reason = await cellStarted(cell) { cell.stop(reason) }
+      let logs = LogForwarder(store: store, worker: worker, claim: claim)
+      await logs.forward(cell.output)
+      let ended = try await cell.report()
+      if ended.facts.stopped == .abandoned {
+        return await giveBack(started: true, reason: "stopped before it ended")
+      }
+      return try await record(ended, materials, logs)
+    } catch let error as SandboxError where error.isJobsFault {
       return await complete(materials.report(.refused, reason: error.description))
+    } catch {
+      return await fail(error, started: true)
     }
-    if let reason = await cellStarted(cell) { cell.stop(reason) }
-    let logs = LogForwarder(store: store, worker: worker, claim: claim)
-    await logs.forward(cell.output)
-    let ended: CellReport
-    do {
-      ended = try await cell.report()
-    } catch  where error.isJobsFault {
-      return await complete(materials.report(.refused, reason: error.description))
-    }
-    if ended.facts.stopped == .abandoned {
-      return await giveBack(started: true, reason: "stopped before it ended")
-    }
-    return try await record(ended, materials, logs)
   }
 
   private func record(_ ended: CellReport, _ materials: Materials, _ logs: LogForwarder) async throws -> End {
-    let (collected, published) = try await collect(ended)
+    let collected: Collected
+    let published: String?
+    do {
+      (collected, published) = try await collect(ended)
+    } catch {
+      guard stopFlag.isRaised else { throw error }
+      let reason = "stopped while its outputs were collected"
+      guard await stopReason() == .cancelled else { return await giveBack(started: true, reason: reason) }
+      return await complete(materials.report(.cancelled, reason: reason))
+    }
+    // Outputs that cannot be taken over whole are a limit that was passed, whatever the exit code says.
+    var facts = ended.facts
+    if collected.outputsProblem != nil { facts.outputExhausted = true }
     // What the last interval could not store is tried once more before the record says the attempt is over.
     await logs.flush()
-    var notes = ended.facts.notes
+    var notes = facts.notes
     if await !logs.isComplete { notes.append("log_incomplete") }
     let report = AttemptReport(
-      outcome: ended.facts.outcome, reason: collected.resultProblem, notes: notes, result: collected.result,
+      outcome: facts.outcome, reason: nonempty([collected.outputsProblem, collected.resultProblem]), notes: notes,
+      result: collected.result,
       stdout: ended.stdout, stderr: ended.stderr,
       usage: Usage(
         wallSeconds: ended.wallSeconds, cpuSeconds: ended.cpuSeconds, memoryPeakBytes: ended.memoryPeakBytes,
-        outputBytes: collected.artifacts.reduce(0) { $0 + $1.bytes }),
+        outputBytes: collected.outputBytes),
       artifacts: collected.artifacts, quarantined: collected.quarantined, published: published,
       code: materials.code, inputs: materials.inputs, isolation: ended.isolation)
     let end = await complete(report)
-    if case .recorded = end { return end }
-    if let published { try Outputs.withdraw(published) }
+    switch end {
+    case .recorded: publications.settled(claim)
+    case .late:
+      if let published { try Outputs.withdraw(published) }
+      publications.settled(claim)
+    case .givenBack, .failed: break
+    }
     return end
   }
 
@@ -107,8 +144,9 @@ struct AttemptRun: Sendable {
           with: Result {
             let collected = try Outputs.collect(
               ended, approvedRoot: configuration.approvedRoot, tenant: claim.tenant, job: claim.job.description,
-              attempt: claim.attempt, limits: claim.limits)
+              attempt: claim.attempt, limits: claim.limits, isCancelled: { stopFlag.isRaised })
             do {
+              if let destination = collected.destination { try publications.begin(claim, path: destination) }
               return (collected, try collected.publish())
             } catch {
               collected.discard()
@@ -117,6 +155,11 @@ struct AttemptRun: Sendable {
           })
       }
     }
+  }
+
+  private func nonempty(_ problems: [String?]) -> String? {
+    let stated = problems.compactMap { $0 }
+    return stated.isEmpty ? nil : stated.joined(separator: "; ")
   }
 
   private func readableSpecification() throws -> JobSpecification {
@@ -129,49 +172,55 @@ struct AttemptRun: Sendable {
     return specification
   }
 
-  /// Records the end, trying again over lost connections for as long as the lease may live.
+  // MARK: Ends
+
   private func complete(_ report: AttemptReport) async -> End {
     do {
-      let recorded = try await persist { try await store.complete(worker: worker, claim: claim, report: report) }
+      let recorded = try await insist { try await store.complete(worker: worker, claim: claim, report: report) }
       return recorded ? .recorded(report.outcome) : .late
     } catch {
-      logger.error("result could not be recorded", metadata: ["error": "\(error)"])
-      return .givenBack(reason: "\(error)")
+      logger.error("whether the result was recorded is not known", metadata: ["error": "\(error)"])
+      return .failed("\(error)")
     }
+  }
+
+  private func fail(_ error: any Error, started: Bool) async -> End {
+    logger.error("the worker could not run the attempt", metadata: ["error": "\(error)"])
+    _ = await giveBack(started: started, reason: "worker: \(error)")
+    return .failed("\(error)")
   }
 
   private func giveBack(started: Bool, reason: String) async -> End {
     do {
-      try await persist { try await store.release(worker: worker, claims: [claim], started: started, reason: reason) }
+      try await insist { try await store.release(worker: worker, claims: [claim], started: started, reason: reason) }
     } catch {
       // The lease runs out by itself; another worker's rescue records the attempt as lost.
-      logger.warning("lease could not be given back", metadata: ["error": "\(error)"])
+      logger.warning("the lease could not be given back", metadata: ["error": "\(error)"])
     }
-    return .givenBack(reason: reason)
+    return .givenBack
   }
 
-  /// Repeats `statement` while the database is out of reach. Safe because the statements are fenced by the
-  /// lease's token and idempotent under it. Ends when the lease must have ended, too.
-  private func persist<Value: Sendable>(_ statement: @Sendable () async throws -> Value) async throws -> Value {
-    let giveUp = ContinuousClock.now + .seconds(configuration.leaseSeconds * 2)
+  /// Repeats `statement` until the database answers, or the worker leaves. Safe because these statements are fenced
+  /// by the lease's token and idempotent under it.
+  private func insist<Value: Sendable>(_ statement: @Sendable () async throws -> Value) async throws -> Value {
     while true {
       do {
         return try await statement()
-      } catch let error where Self.isTransient(error) && ContinuousClock.now < giveUp {
-        logger.warning("database out of reach, trying again", metadata: ["error": "\(error)"])
-        try await Task.sleep(for: .milliseconds(Int.random(in: 100...500)))
+      } catch {
+        guard Self.isTransient(error), await !isLeaving() else { throw error }
+        logger.warning("the database did not answer, asking again", metadata: ["error": "\(error)"])
+        try await Task.sleep(for: .milliseconds(Int.random(in: Self.retryPause)))
       }
     }
   }
-}
 
-extension AttemptRun {
-  /// Whether the same statement may succeed in a moment: the connection is gone or the server is going, a
+  /// Whether the same statement may be answered in a moment: the connection is gone or the server is going, a
   /// deadline passed, or two transactions met.
   private static func isTransient(_ error: any Error) -> Bool {
     guard let error = error as? PostgresError else { return false }
     if error.isConnectionLoss || error.kind == .deadline || error.kind == .connection { return true }
-    return ["40001", "40P01", "57P01", "57P02", "57P03", "53300"].contains(error.sqlState)
+    // Serialization, deadlock, shutdown, crash, starting up, too many connections, statement and lock timeouts.
+    return ["40001", "40P01", "57P01", "57P02", "57P03", "53300", "57014", "55P03"].contains(error.sqlState)
   }
 }
 

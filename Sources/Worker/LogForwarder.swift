@@ -14,8 +14,9 @@ actor LogForwarder {
   private let worker: Int64
   private let claim: Claim
   private var buffer = LogBuffer()
-  private var sequence: Int64 = 0
+  private var sequence: Int64 = 1
   private var leaseGone = false
+  private var flushing = false
 
   init(store: Store, worker: Int64, claim: Claim) {
     self.store = store
@@ -47,18 +48,23 @@ actor LogForwarder {
   /// Bytes the database would not take when the attempt ended.
   var isComplete: Bool { buffer.isEmpty }
 
-  /// Writes what waits; stops at the first error.
+  /// Writes what waits; stops at the first error. The same piece keeps its sequence number until it is stored, so a
+  /// lost acknowledgement does not double it.
   func flush() async {
-    while !leaseGone, let chunk = buffer.first {
+    // Only one writes at a time: this actor can be entered again while a statement is under way.
+    guard !flushing else { return }
+    flushing = true
+    defer { flushing = false }
+    while !leaseGone, let chunk = buffer.take() {
       do {
         let stored = try await store.appendLog(
-          worker: worker, claim: claim, stream: chunk.stream, sequence: sequence + 1, bytes: chunk.bytes)
+          worker: worker, claim: claim, stream: chunk.stream, sequence: sequence, bytes: chunk.bytes)
         leaseGone = !stored
       } catch {
         return
       }
       sequence += 1
-      buffer.removeFirst()
+      buffer.stored()
     }
   }
 

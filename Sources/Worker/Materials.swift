@@ -1,5 +1,4 @@
 import Crypto
-import Foundation
 import Glibc
 import Jobs
 import Sandbox
@@ -31,9 +30,10 @@ struct Materials: Sendable {
       // There is no program file: the digest covers the exact command.
       code = sha256(specification.argv.map { Array($0.utf8) + [0] }.flatMap { $0 })
     }
-    if let params = specification.params {
-      let bytes = Array(try JSONEncoder().encode(params))
-      _ = try stage.writeJobFile(name: CellCommand.CellPath.parameters, bytes: bytes, executable: false)
+    if let params = claim.paramsText {
+      // The database's own text: numbers keep every digit.
+      _ = try stage.writeJobFile(
+        name: CellCommand.CellPath.parameters, bytes: Array(params.utf8), executable: false)
     }
     for (name, source) in specification.inputs.sorted(by: { $0.key < $1.key }) {
       let field = "inputs.\(name)"

@@ -3,6 +3,9 @@ import Store
 
 /// Which attempts a worker holds and whether it may take more: the worker's decisions as a value, without I/O.
 ///
+/// Attempts are known by their fencing token and not by their job: after a lost lease the same worker may hold the
+/// next attempt of a job while it still ends the one before.
+///
 /// Modes only move forward: serving → draining → leaving. The first reason given for stopping an attempt stands.
 struct Roster {
   enum Mode: Int, Comparable {
@@ -23,65 +26,71 @@ struct Roster {
 
   let slots: Int
   private(set) var mode = Mode.serving
-  private(set) var entries: [JobID: Entry] = [:]
+  private(set) var entries: [Int64: Entry] = [:]
+  /// True while a claim is under way: what it will answer with is not known, but the database may have given it.
+  private var claiming = false
 
   init(slots: Int) {
     self.slots = slots
   }
 
-  /// How many jobs the next claim may take.
-  var wanted: Int { mode == .serving ? slots - entries.count : 0 }
-
   /// True when the worker has nothing left to do and may go.
-  var mayLeave: Bool { mode > .serving && entries.isEmpty }
+  var mayLeave: Bool { mode > .serving && entries.isEmpty && !claiming }
 
-  var held: [(job: JobID, token: Int64)] { entries.map { (job: $0.key, token: $0.value.claim.token) } }
+  var held: [(job: JobID, token: Int64)] { entries.map { (job: $0.value.claim.job, token: $0.key) } }
 
-  mutating func add(_ claim: Claim) {
-    // A claim that answers after the order to leave is held, but only to be given back.
-    entries[claim.job] = Entry(claim: claim, stop: mode == .leaving ? .abandoned : nil)
+  /// How many jobs to ask for now; 0 when nothing is to be claimed. A positive answer must be followed by
+  /// `claimed`, with nothing when the claim failed.
+  mutating func beginClaim() -> Int {
+    guard mode == .serving, !claiming, entries.count < slots else { return 0 }
+    claiming = true
+    return slots - entries.count
   }
 
-  mutating func remove(_ job: JobID) {
-    entries[job] = nil
+  /// What a claim answered with.
+  /// - Returns: the claims to run. Those that arrive after the order to leave are to be given back by the caller;
+  ///   they are held until then.
+  mutating func claimed(_ claims: [Claim]) -> (run: [Claim], giveBack: [Claim]) {
+    claiming = false
+    for claim in claims { entries[claim.token] = Entry(claim: claim, stop: mode == .serving ? nil : .abandoned) }
+    return mode == .serving ? (claims, []) : ([], claims)
   }
 
-  func stopReason(_ job: JobID) -> StopReason? { entries[job]?.stop }
+  mutating func remove(token: Int64) {
+    entries[token] = nil
+  }
+
+  func stopReason(token: Int64) -> StopReason? { entries[token]?.stop }
 
   /// What a heartbeat's verdicts mean for the cells.
-  /// - Parameter asked: the leases the heartbeat named. While it was under way an attempt may have ended and the
-  ///   same job may have been claimed again; a verdict on the old lease says nothing about the new one.
   /// - Returns: the attempts that are to be stopped now, with the reason; each attempt at most once ever.
-  mutating func apply(
-    _ verdicts: [JobID: HeartbeatVerdict], to asked: [(job: JobID, token: Int64)]
-  ) -> [JobID: StopReason] {
-    var stops: [JobID: StopReason] = [:]
-    for (job, token) in asked {
-      guard let verdict = verdicts[job], entries[job]?.claim.token == token else { continue }
+  mutating func apply(_ verdicts: [Int64: HeartbeatVerdict]) -> [Int64: StopReason] {
+    var stops: [Int64: StopReason] = [:]
+    for (token, verdict) in verdicts {
       let reason: StopReason = verdict == .cancel ? .cancelled : .abandoned
-      if mark(job, reason) { stops[job] = reason }
+      if mark(token, reason) { stops[token] = reason }
     }
     return stops
   }
 
   /// Moves to `mode` unless already there or beyond.
   /// - Returns: attempts that are to be stopped now.
-  mutating func enter(_ mode: Mode) -> [JobID: StopReason] {
+  mutating func enter(_ mode: Mode) -> [Int64: StopReason] {
     guard mode > self.mode else { return [:] }
     self.mode = mode
     return mode == .leaving ? abandonAll() : [:]
   }
 
   /// The database was out of reach for a whole lease: other workers may own these attempts by now.
-  mutating func abandonAll() -> [JobID: StopReason] {
-    var stops: [JobID: StopReason] = [:]
-    for job in entries.keys where mark(job, .abandoned) { stops[job] = .abandoned }
+  mutating func abandonAll() -> [Int64: StopReason] {
+    var stops: [Int64: StopReason] = [:]
+    for token in entries.keys where mark(token, .abandoned) { stops[token] = .abandoned }
     return stops
   }
 
-  private mutating func mark(_ job: JobID, _ reason: StopReason) -> Bool {
-    guard let entry = entries[job], entry.stop == nil else { return false }
-    entries[job]?.stop = reason
+  private mutating func mark(_ token: Int64, _ reason: StopReason) -> Bool {
+    guard let entry = entries[token], entry.stop == nil else { return false }
+    entries[token]?.stop = reason
     return true
   }
 }

@@ -1,49 +1,72 @@
 import Jobs
 import Logging
+import Postgres
 import Sandbox
 import Store
 
 // Theory of operation: the worker
 //
 // A worker is stateless: everything that must survive it is in PostgreSQL. It proves that this host can confine
-// (self-test in a real cell), registers, and then four tasks run until it leaves:
+// (self-test in a real cell), registers, and then these tasks run until it leaves:
 //
 //   claims      one statement for all free slots; woken by a freed slot, a notification, or the poll interval
 //   heartbeats  one row a worker, whatever it holds; the answer names attempts to cancel and attempts lost
+//   fence       ends every cell once a whole lease has passed without an acknowledged heartbeat
 //   rescues     gives attempts of silent workers back to their queues, in small batches
 //   wake-ups    LISTEN: new work, cancellations
 //
-// Leaving has two stages. `drain` (first SIGTERM): claim no more, let attempts finish within the drain timeout.
-// `leave` (second SIGTERM, or the timeout): end the cells, give the attempts back, unregister. Should the process
-// die instead, the warden sees its socket close and kills every cell, and the heartbeat goes stale.
+// The fence is a task of its own because the heartbeat may hang instead of fail (a frozen server, a half-open
+// connection): after a lease other workers may own these attempts, whatever became of the statement. Its clock is
+// monotonic and the worker's own; it only ever ends work early.
 //
-// A worker fences itself: without an acknowledged heartbeat for a whole lease other workers may own its attempts,
-// so it ends their cells before they can do anything else. The clock for that is monotonic and its own; it only
-// ever ends work early.
+// Leaving has two stages. `drain` (first SIGTERM): claim no more, give back what a claim under way still brings, let
+// attempts finish within the drain timeout. `leave` (second SIGTERM, or the timeout): end the cells, give the
+// attempts back, and go within `leavePatience` even if the database is silent; a lease that could not be given back
+// runs out. Should the process die instead, the warden sees its socket close and kills every cell.
+//
+// A worker that fails at its own part (disk full, stage gone) gives the attempt back and pauses its claims, longer
+// with each failure in a row, so that it does not burn a job's attempts that another worker could run.
 
 /// Claims attempts, runs them in cells, and writes back what happened.
 public actor Worker {
   private let configuration: WorkerConfiguration
   private let store: Store
   private let sandbox: Sandbox
+  private let publications: Publications
   private let logger: Logger
 
   private var roster: Roster
-  private var cells: [JobID: RunningCell] = [:]
+  private var cells: [Int64: RunningCell] = [:]
+  private var stopFlags: [Int64: StopFlag] = [:]
   private var id: Int64 = 0
   private var lastHeartbeat = ContinuousClock.now
+  private var failurePause = Backoff(base: .seconds(1), ceiling: .seconds(30))
+  private var pausedUntil = ContinuousClock.now
   private let wakeUps: AsyncStream<Void>
   private let wake: AsyncStream<Void>.Continuation
+  private let heartbeatsDue: AsyncStream<Void>
+  private let beat: AsyncStream<Void>.Continuation
   private let left: AsyncStream<Void>
   private let leaveNow: AsyncStream<Void>.Continuation
 
-  public init(configuration: WorkerConfiguration, store: Store, sandbox: Sandbox, logger: Logger) {
+  /// SQLSTATE of `cordon.own_worker`: no worker of this id and role is registered.
+  private static let unknownWorker = "CD410"
+
+  /// How long `leave` waits for the database before the worker goes without its answer.
+  static let leavePatience = Duration.seconds(5)
+
+  /// - Parameter stateDirectory: the worker's own, kept from one run to the next.
+  public init(
+    configuration: WorkerConfiguration, store: Store, sandbox: Sandbox, stateDirectory: String, logger: Logger
+  ) throws {
     self.configuration = configuration
     self.store = store
     self.sandbox = sandbox
     self.logger = logger
+    publications = try Publications(stateDirectory: stateDirectory)
     roster = Roster(slots: configuration.slots)
     (wakeUps, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+    (heartbeatsDue, beat) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     (left, leaveNow) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
   }
 
@@ -55,10 +78,9 @@ public actor Worker {
     let findings = sandbox.facts.missing + (try await SelfTest.run(sandbox))
     let missing = findings.filter { !$0.holds }
     guard missing.isEmpty else { throw WorkerError.cannotConfine(missing) }
-    id = try await store.registerWorker(
-      name: configuration.name, host: configuration.host, build: configuration.build.description,
-      queues: configuration.queues, slots: configuration.slots, leaseSeconds: configuration.leaseSeconds)
-    lastHeartbeat = .now
+    // Told to leave before it began.
+    guard roster.mode == .serving else { return }
+    try await register()
     logger.info(
       "serving",
       metadata: [
@@ -69,16 +91,18 @@ public actor Worker {
 
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await self.sendHeartbeats() }
+      group.addTask { await self.paceHeartbeats() }
+      group.addTask { await self.fence() }
       group.addTask { await self.rescue() }
       group.addTask { await self.listen() }
+      group.addTask { await self.claimWhenWoken() }
       group.addTask { await self.poll() }
       // Beside the group: it ends with the warden and not by cancellation.
       Task { await self.watchSandbox() }
-      await self.claimUntilDrained()
       for await _ in left { break }
       group.cancelAll()
     }
-    try await store.retireWorker(id)
+    await retire()
     logger.info("left", metadata: ["worker": "\(id)"])
   }
 
@@ -87,7 +111,6 @@ public actor Worker {
     guard roster.mode == .serving else { return }
     logger.info("draining", metadata: ["running": "\(roster.entries.count)"])
     stop(roster.enter(.draining))
-    wake.yield()
     leaveIfIdle()
     let timeout = configuration.drainTimeout
     Task {
@@ -101,57 +124,124 @@ public actor Worker {
     guard roster.mode != .leaving, !roster.mayLeave else { return }
     logger.info("ending what runs", metadata: ["running": "\(roster.entries.count)"])
     stop(roster.enter(.leaving))
-    wake.yield()
     leaveIfIdle()
+    Task {
+      try? await Task.sleep(for: Self.leavePatience)
+      self.leaveNow.yield()
+    }
   }
 
   private func leaveIfIdle() {
     if roster.mayLeave { leaveNow.yield() }
   }
 
-  private func stop(_ stops: [JobID: StopReason]) {
-    for (job, reason) in stops { cells[job]?.stop(reason) }
+  private func stop(_ stops: [Int64: StopReason]) {
+    for (token, reason) in stops {
+      stopFlags[token]?.raise()
+      cells[token]?.stop(reason)
+    }
+  }
+
+  private func register() async throws {
+    id = try await store.registerWorker(
+      name: configuration.name, host: configuration.host, build: configuration.build.description,
+      queues: configuration.queues, slots: configuration.slots, leaseSeconds: configuration.leaseSeconds)
+    lastHeartbeat = .now
+  }
+
+  /// Unregisters; a database that does not answer learns it from the silence.
+  private func retire() async {
+    let (store, id) = (store, id)
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { try? await store.retireWorker(id) }
+      group.addTask { try? await Task.sleep(for: Self.leavePatience) }
+      await group.next()
+      group.cancelAll()
+    }
+  }
+
+  /// The database has forgotten this worker (it was silent for a day, or somebody retired it): what it held is
+  /// others', and it begins anew under another id.
+  private func registerAgain() async {
+    logger.warning("the database knows this worker no more; registering again", metadata: ["worker": "\(id)"])
+    stop(roster.abandonAll())
+    do {
+      try await register()
+    } catch {
+      logger.warning("registering failed", metadata: ["error": "\(error)"])
+    }
   }
 
   // MARK: Claims
 
-  private func claimUntilDrained() async {
+  private func claimWhenWoken() async {
     for await _ in wakeUps {
-      if roster.mode != .serving { return }
-      guard roster.wanted > 0 else { continue }
+      guard ContinuousClock.now >= pausedUntil else { continue }
+      let wanted = roster.beginClaim()
+      guard wanted > 0 else { continue }
+      var claims: [Claim] = []
       do {
-        for claim in try await store.claim(worker: id, limit: roster.wanted) { begin(claim) }
+        claims = try await store.claim(worker: id, limit: wanted)
+      } catch is CancellationError {
       } catch {
         logger.warning("claim failed", metadata: ["error": "\(error)"])
-        try? await Task.sleep(for: .milliseconds(Int.random(in: 200...1_000)))
       }
+      let (run, giveBack) = roster.claimed(claims)
+      for claim in run { begin(claim) }
+      if !giveBack.isEmpty { await release(giveBack) }
+      leaveIfIdle()
     }
   }
 
+  /// What a claim brought after the order to leave; no attempt is spent.
+  private func release(_ claims: [Claim]) async {
+    do {
+      try await store.release(worker: id, claims: claims, started: false, reason: "the worker leaves")
+    } catch {
+      logger.warning("leases could not be given back", metadata: ["error": "\(error)"])
+    }
+    for claim in claims { roster.remove(token: claim.token) }
+  }
+
   private func begin(_ claim: Claim) {
-    roster.add(claim)
     var logger = logger
     logger[metadataKey: "job"] = "\(claim.job)"
     logger[metadataKey: "attempt"] = "\(claim.attempt)"
+    let stopFlag = StopFlag()
+    stopFlags[claim.token] = stopFlag
     let attempt = AttemptRun(
-      claim: claim, worker: id, configuration: configuration, store: store, sandbox: sandbox, logger: logger,
-      cellStarted: { await self.started($0, claim.job) })
+      claim: claim, worker: id, configuration: configuration, store: store, sandbox: sandbox,
+      publications: publications, logger: logger,
+      cellStarted: { await self.started($0, claim.token) },
+      stopFlag: stopFlag, stopReason: { await self.stopReason(claim.token) }, isLeaving: { await self.isLeaving })
     Task {
       logger.info("attempt begins")
       let end = await attempt.perform()
       logger.info("attempt ended", metadata: ["end": "\(end)"])
-      self.ended(claim.job)
+      self.ended(claim.token, end)
     }
   }
 
-  private func started(_ cell: RunningCell, _ job: JobID) -> StopReason? {
-    cells[job] = cell
-    return roster.stopReason(job)
+  private func started(_ cell: RunningCell, _ token: Int64) -> StopReason? {
+    cells[token] = cell
+    return roster.stopReason(token: token)
   }
 
-  private func ended(_ job: JobID) {
-    cells[job] = nil
-    roster.remove(job)
+  private func stopReason(_ token: Int64) -> StopReason? { roster.stopReason(token: token) }
+
+  private var isLeaving: Bool { roster.mode == .leaving }
+
+  private func ended(_ token: Int64, _ end: AttemptRun.End) {
+    cells[token] = nil
+    stopFlags[token] = nil
+    roster.remove(token: token)
+    if case .failed = end {
+      let pause = failurePause.next()
+      pausedUntil = .now + pause
+      logger.warning("claims pause after a failure of this worker's own", metadata: ["for": "\(pause)"])
+    } else if case .recorded = end {
+      failurePause.reset()
+    }
     wake.yield()
     leaveIfIdle()
   }
@@ -165,50 +255,62 @@ public actor Worker {
 
   private func listen() async {
     for await notification in store.notifications([Channel.ready, Channel.cancel]) {
-      if notification.channel == Channel.cancel {
-        await heartbeat()
-      } else {
-        wake.yield()
-      }
+      // Both only set a flag, so a flood of notifications costs nothing.
+      if notification.channel == Channel.cancel { beat.yield() } else { wake.yield() }
     }
   }
 
   // MARK: Leases
 
-  private func sendHeartbeats() async {
+  private func paceHeartbeats() async {
     while !Task.isCancelled {
-      await heartbeat()
+      beat.yield()
       try? await Task.sleep(for: configuration.heartbeatInterval)
     }
   }
 
-  private func heartbeat() async {
-    let asked = ContinuousClock.now
-    do {
-      let held = roster.held
-      let verdicts = try await store.heartbeat(worker: id, held: held)
-      lastHeartbeat = max(lastHeartbeat, asked)
-      stop(roster.apply(verdicts, to: held))
-    } catch {
-      logger.warning("heartbeat failed", metadata: ["error": "\(error)"])
-      guard ContinuousClock.now - lastHeartbeat > .seconds(configuration.leaseSeconds) else { return }
+  private func sendHeartbeats() async {
+    for await _ in heartbeatsDue {
+      let asked = ContinuousClock.now
+      do {
+        let verdicts = try await store.heartbeat(worker: id, held: roster.held)
+        lastHeartbeat = max(lastHeartbeat, asked)
+        stop(roster.apply(verdicts))
+      } catch let error as PostgresError where error.sqlState == Self.unknownWorker {
+        await registerAgain()
+      } catch {
+        if !Task.isCancelled { logger.warning("heartbeat failed", metadata: ["error": "\(error)"]) }
+      }
+    }
+  }
+
+  private func fence() async {
+    let lease = Duration.seconds(configuration.leaseSeconds)
+    while !Task.isCancelled {
+      try? await Task.sleep(until: lastHeartbeat + lease, clock: .continuous)
+      guard !Task.isCancelled, .now - lastHeartbeat >= lease else { continue }
       let stops = roster.abandonAll()
-      if !stops.isEmpty { logger.error("no heartbeat for a whole lease: ending \(stops.count) attempts") }
+      if !stops.isEmpty {
+        logger.error(
+          "no heartbeat was acknowledged for a whole lease; ending what runs", metadata: ["count": "\(stops.count)"])
+      }
       stop(stops)
+      try? await Task.sleep(for: configuration.heartbeatInterval)
     }
   }
 
   private func rescue() async {
     // Half a lease, with jitter, so that a fleet does not ask at the same moment.
-    let pause = configuration.leaseSeconds / 2
+    let pause = min(configuration.leaseSeconds / 2, 5)
     while !Task.isCancelled {
       do {
         let rescued = try await store.rescue(limit: 100)
         if rescued > 0 { logger.notice("rescued attempts of silent workers", metadata: ["count": "\(rescued)"]) }
+        try await publications.settleOld(store: store, worker: id, logger: logger)
       } catch {
-        logger.warning("rescue failed", metadata: ["error": "\(error)"])
+        if !Task.isCancelled { logger.warning("rescue failed", metadata: ["error": "\(error)"]) }
       }
-      try? await Task.sleep(for: .seconds(min(pause, 5) * Double.random(in: 0.75...1.25)))
+      try? await Task.sleep(for: .seconds(pause * Double.random(in: 0.75...1.25)))
     }
   }
 
@@ -219,9 +321,7 @@ public actor Worker {
     await sandbox.waitUntilClosed()
     guard roster.mode != .leaving, !roster.mayLeave else { return }
     logger.critical("the warden is gone; leaving")
-    stop(roster.enter(.leaving))
-    wake.yield()
-    leaveIfIdle()
+    leave()
   }
 }
 

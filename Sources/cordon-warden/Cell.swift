@@ -109,6 +109,10 @@ final class Cell {
   /// Doubles with every check.
   var checkDelayMilliseconds: Int64 = 1
   var memoryRanOut = false
+  /// /output was seen without any slack while the job ran; it may have given space back since.
+  var outputRanOut = false
+  /// When to look at the space of /output; nil when there is nothing more to learn.
+  var spaceCheckAt: Instant?
   var drainingSince: Instant?
   var initReaped = false
 
@@ -123,7 +127,7 @@ final class Cell {
   var wakeAt: Instant? {
     switch phase {
     case .preparing, .starting: [deadline, checkAt].compactMap { $0 }.min()
-    case .running: [deadline, killAt, checkAt].compactMap { $0 }.min()
+    case .running: [deadline, killAt, checkAt, spaceCheckAt].compactMap { $0 }.min()
     case .draining, .removing: checkAt
     }
   }
@@ -134,5 +138,24 @@ final class Cell {
     checkDelayMilliseconds = min(checkDelayMilliseconds * 2, Cell.longestCheckMilliseconds)
   }
 
+  /// Looks at the space of /output. tmpfs counts no refusals, so a job that met its limit and then removed a file would
+  /// look in the end as if it never had.
+  func noteSpace(_ now: Instant) {
+    if let output, let space = try? FilesystemSpace.of(output) { outputRanOut = space.isExhausted }
+    spaceCheckAt = outputRanOut ? nil : now.advanced(milliseconds: Cell.spaceCheckMilliseconds)
+  }
+
+  /// Why no job byte ran. A cell that runs out of memory before that is asked for with too little of it: init decodes
+  /// the order and copies its arguments under the limit that the order names, and whatever init said followed from it.
+  var whyNotStarted: Refusal {
+    if let counters = try? prepared.group.counters(), counters.oomKills > 0 {
+      let limit = order.limits.memoryBytes
+      return Refusal(control: "order.limits", stage: "limits.memory: \(limit) bytes do not hold this job's start")
+    }
+    return refusal ?? Refusal(control: "cell", stage: "stopped while it was starting")
+  }
+
+  /// Longest time that a full /output may go unseen before the job makes room again.
+  private static let spaceCheckMilliseconds: Int64 = 100
   private static let longestCheckMilliseconds: Int64 = 64
 }

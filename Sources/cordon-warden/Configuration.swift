@@ -2,7 +2,10 @@
 struct Configuration {
   /// Directory whose children are stages.
   var staging: String
-  var firstUser: UInt32 = 200_000
+  /// Right above systemd's range for containers, which ends at 0x6FFFFFFF, and so above all that adduser hands out
+  /// to users for theirs (/etc/subuid, from 100000): a rootless container never runs under a job's uid. Below 2^31,
+  /// because some programs take a uid for a signed number.
+  var firstUser: UInt32 = 0x7000_0000
   var usersPerBlock: UInt32 = 256
   var userBlocks: UInt32 = 256
   var cgroupBase: String?

@@ -25,9 +25,6 @@ struct Host {
     let null = try Descriptor.open("/dev/null", O_RDWR)
     let proc = try openProc()
     let mode: WardenFacts.Mode = geteuid() == 0 ? .root : .userNamespace
-    let filter = try requiring("seccomp", fix: "install libseccomp 2.5 or later") { () throws(SystemError) in
-      try SeccompFilter.compile()
-    }
     let users: UserAllocator
     switch mode {
     case .root:
@@ -39,7 +36,12 @@ struct Host {
       users = .block(block, taken: [])
     case .userNamespace: users = .single(geteuid())
     }
-    let cgroups = try refusing { () throws(Unavailable) in try openCgroups(configuration, proc: proc) }
+    let cgroups = try refusing { () throws(Unavailable) in
+      try CgroupArea(layout: try .ofHost(proc: proc), base: configuration.cgroupBase, proc: proc)
+    }
+    let filter = try requiring("seccomp", fix: "install libseccomp 2.5 or later") { () throws(SystemError) in
+      try SeccompFilter.compile(cgroups.isUnified ? .localAndInternet : .local)
+    }
     let hostNamespaces = try NamespaceIdentities.read("self", proc: proc)
     do {
       try enterNamespaces(mode, proc: proc)
@@ -68,17 +70,6 @@ struct Host {
       throw Refusal(control: "proc", stage: "/proc is that of another pid namespace", fix: fix)
     }
     return proc
-  }
-
-  private static func openCgroups(_ configuration: Configuration, proc: Descriptor) throws(Unavailable) -> CgroupArea {
-    let mountinfo: String
-    do { mountinfo = try proc.readText("self/mountinfo") } catch {
-      throw Unavailable(control: "cgroup", error, fix: "make /proc readable")
-    }
-    let layout = try CgroupLayout.choose(mountinfo: mountinfo) { mount throws(SystemError) in
-      try Descriptor.open(mount, O_RDONLY | O_DIRECTORY).readText("cgroup.controllers")
-    }
-    return try CgroupArea(layout: layout, base: configuration.cgroupBase, proc: proc)
   }
 
   private static func enterNamespaces(_ mode: WardenFacts.Mode, proc: Descriptor) throws {

@@ -15,7 +15,8 @@ import WardenProtocol
 //
 // The control socket never blocks this loop: packets that do not fit wait in `outbox`. End of file on it means that
 // the worker is gone; every cell is killed and the warden leaves. If the warden itself is killed, each init dies by
-// its parent-death signal and the kernel ends its pid namespace; the empty groups are swept by the next warden.
+// its parent-death signal and the kernel ends its pid namespace; the empty groups are swept by the worker that
+// spawned it, or by the next warden.
 
 /// Carries out orders until the worker leaves.
 final class Supervisor {
@@ -247,6 +248,7 @@ final class Supervisor {
     cell.phase = .running
     cell.startedAt = since
     cell.deadline = since.advanced(milliseconds: cell.order.limits.wallMilliseconds)
+    cell.spaceCheckAt = Instant.now
     send(
       .started(
         CellStart(
@@ -320,6 +322,7 @@ final class Supervisor {
       }
     }
     if cell.checkAt.map({ $0 <= now }) ?? false { checkMemory(cell, now) }
+    if cell.spaceCheckAt.map({ $0 <= now }) ?? false { cell.noteSpace(now) }
   }
 
   private func checkMemory(_ cell: Cell, _ now: Instant) {
@@ -361,7 +364,8 @@ final class Supervisor {
         end.pidsLimitHits = counters.pidsLimitHits
         end.cpuMicroseconds = counters.cpuMicroseconds
         end.memoryPeakBytes = counters.memoryPeakBytes
-        end.outputExhausted = try FilesystemSpace.of(output).isExhausted
+        let isExhausted = try FilesystemSpace.of(output).isExhausted
+        end.outputExhausted = isExhausted || cell.outputRanOut
       } catch {
         // Without the kernel's facts there is no outcome; the worker must not use this cell's outputs.
         warn("cell \(id): \(error)")
@@ -370,8 +374,7 @@ final class Supervisor {
       }
       send(.finished(end), end.emptied ? [output, result] : [])
     } else {
-      let unknown = Refusal(control: "cell", stage: "stopped while it was starting")
-      send(.refused(cell: id, cell.refusal ?? unknown))
+      send(.refused(cell: id, cell.whyNotStarted))
     }
     (cell.output, cell.result, cell.main) = (nil, nil, nil)
     cell.phase = .removing

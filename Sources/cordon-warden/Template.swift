@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Kernel
 import WardenProtocol
@@ -36,6 +37,8 @@ struct Template {
 
   /// Directories beside /usr that a merged layout has as links into it.
   private static let linked = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"]
+  /// Beneath /usr: the host's own configuration, a usual place of registry tokens and proxy passwords.
+  private static let localConfiguration = "local/etc"
   private static let devices = ["null", "zero", "full", "random", "urandom"]
   private static let hidden: MountAttributes = [.readOnly, .noSetuid, .noDevices, .noExecution]
 
@@ -56,6 +59,7 @@ struct Template {
       try SystemError.check(mkdirat(directory.raw, path, 0o755), "mkdir \(path)")
     }
     try add("/usr", at: "usr", system)
+    if let cover = try Template.cover(mounts[0].0) { mounts.append((cover, "usr/" + Template.localConfiguration)) }
     for name in Template.linked {
       if let target = Template.link("/\(name)") {
         try SystemError.check(symlinkat(target, directory.raw, name), "symlink \(name)")
@@ -66,7 +70,8 @@ struct Template {
     }
     for device in Template.devices {
       try Template.write("", to: "dev/\(device)", in: directory)
-      try add("/dev/\(device)", at: "dev/\(device)", [.noSetuid, .noExecution])
+      // The inode is the host's: read-only keeps its times and modes as they are, and stops no write to the device.
+      try add("/dev/\(device)", at: "dev/\(device)", [.readOnly, .noSetuid, .noExecution])
     }
     for (name, target) in [("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
       try SystemError.check(symlinkat("/proc/self/\(target)", directory.raw, "dev/\(name)"), "symlink dev/\(name)")
@@ -113,6 +118,18 @@ struct Template {
       try SystemError.check(
         symlinkat(target, root.raw, "etc/alternatives/\(name)"), "symlink etc/alternatives/\(name)")
     }
+  }
+
+  /// An empty directory to lie over /usr/local/etc; nil where there is none, or where links lead to it and so out
+  /// of what a cell sees.
+  private static func cover(_ system: DetachedMount) throws(SystemError) -> DetachedMount? {
+    let flags = cordon_o_path | O_DIRECTORY
+    guard
+      (try? system.descriptor.open(
+        beneath: localConfiguration, flags, resolution: [.beneath, .noSymbolicLinks])) != nil
+    else { return nil }
+    return try DetachedMount.create(
+      "tmpfs", options: [("size", "4k"), ("nr_inodes", "1"), ("mode", "0755")], attributes: hidden)
   }
 
   private static func link(_ path: String) -> String? {

@@ -47,11 +47,7 @@ struct Enqueue: AsyncParsableCommand {
     guard specification.command.isEmpty, specification.inlineCode == nil, specification.inputs.isEmpty else {
       throw Failure(.usage, "--specification: takes the whole job from the file; leave out FILE, --code and --input")
     }
-    let handle = document == "-" ? FileHandle.standardInput : FileHandle(forReadingAtPath: document)
-    guard let handle else {
-      throw Failure(.usage, "--specification: cannot read '\(document)': \(String(cString: strerror(errno)))")
-    }
-    let data = try handle.readToEnd() ?? Data()
+    let data = Data(try readFile(document, field: "--specification"))
     guard let text = String(validating: data, as: UTF8.self) else {
       throw Failure(.usage, "--specification: is no UTF-8 text")
     }

@@ -38,6 +38,8 @@ struct Failure: Error, CustomStringConvertible {
       self.init(.environment, error.description)
     case let error as SandboxError:
       self.init(.environment, error.description)
+    case let error as SchemaError:
+      self.init(.environment, error.description)
     default:
       self.init(.environment, "\(error)")
     }
@@ -67,7 +69,8 @@ struct Failure: Error, CustomStringConvertible {
     if parserCode == .success { Cordon.exit(withError: error) }
     if let code = error as? ExitCode { Foundation.exit(code.rawValue) }
     if parserCode == .validationFailure {
-      Terminal.errorLine(Cordon.fullMessage(for: error))
+      // One line: the parser's own adds a usage block, and repeats what was typed as it was typed.
+      Terminal.errorLine("cordon: \(Terminal.escape(Cordon.message(for: error))); see --help")
       Foundation.exit(Code.usage.rawValue)
     }
     let failure = Failure(error)

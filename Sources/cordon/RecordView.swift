@@ -16,6 +16,7 @@ struct RecordView {
     case .string(let text): text
     case .integer(let number): String(number)
     case .number(let number): String(number)
+    case .decimal(let number): "\(number)"
     case .bool(let flag): String(flag)
     case .array(let items): items.map { text($0) }.joined(separator: ", ")
     case .object: "…"
@@ -131,7 +132,7 @@ struct RecordView {
     let text: String
     switch value {
     case .null: text = "null"
-    case .bool, .integer, .number: text = Self.text(value)
+    case .bool, .integer, .number, .decimal: text = Self.text(value)
     case .string(let string): text = "\"\(Terminal.escape(string))\""
     case .array(let items): text = "[" + items.map(compact).joined(separator: ", ") + "]"
     case .object(let members):

@@ -77,7 +77,7 @@ struct SpecificationOptions: ParsableArguments {
     try await addProgram(to: &members, store: store)
     var sources: [String: JSONValue] = [:]
     for (name, path) in try pairs(inputs, option: "--input", form: "NAME=PATH") {
-      let bytes = try read(path, field: "--input \(name)")
+      let bytes = try readFile(path, field: "--input \(name)")
       sources[name] = .object(["blob": .string(try await store.putBlob(bytes).description)])
     }
     if !sources.isEmpty { members["inputs"] = .object(sources) }
@@ -86,7 +86,7 @@ struct SpecificationOptions: ParsableArguments {
     let given = try pairs(parameters, option: "--param", form: "NAME=VALUE")
     if !given.isEmpty { members["params"] = .object(given.mapValues(Self.parameter)) }
     if let stdin {
-      members["stdin"] = .string(try text(read(stdin, field: "--stdin"), field: "--stdin"))
+      members["stdin"] = .string(try text(readFile(stdin, field: "--stdin"), field: "--stdin"))
     }
     let limits = try limitMembers()
     if !limits.isEmpty { members["limits"] = .object(limits) }
@@ -113,7 +113,7 @@ struct SpecificationOptions: ParsableArguments {
         throw Failure(.usage, "runtime \(runtime.rawValue) needs FILE or --code")
       }
       words.removeFirst()
-      let bytes = try read(file, field: "FILE")
+      let bytes = try readFile(file, field: "FILE")
       if bytes.count <= Self.inlineLimit {
         members["code"] = .string(try text(bytes, field: "FILE"))
       } else {
@@ -192,33 +192,28 @@ struct SpecificationOptions: ParsableArguments {
     (try? JSONDecoder().decode(JSONValue.self, from: Data(text.utf8))) ?? .string(text)
   }
 
-  private func read(_ path: String, field: String) throws -> [UInt8] {
-    let handle: FileHandle
-    if path == "-" {
-      handle = .standardInput
-    } else {
-      guard let opened = FileHandle(forReadingAtPath: path) else {
-        throw Failure(.usage, "\(field): cannot read '\(path)': \(String(cString: strerror(errno)))")
-      }
-      handle = opened
-    }
-    let data: Data
-    do {
-      // One byte more than allowed shows that there is more, without reading all of it.
-      data = try handle.read(upToCount: Self.blobLimit + 1) ?? Data()
-    } catch {
-      throw Failure(.usage, "\(field): cannot read '\(path)': \(error.localizedDescription)")
-    }
-    guard data.count <= Self.blobLimit else {
-      throw Failure(.usage, "\(field): '\(path)' is larger than \(Self.blobLimit >> 20) MiB")
-    }
-    return Array(data)
-  }
-
   private func text(_ bytes: [UInt8], field: String) throws -> String {
     guard let text = String(validating: bytes, as: UTF8.self), !bytes.contains(0) else {
       throw Failure(.usage, "\(field): is no UTF-8 text without NUL bytes")
     }
     return text
   }
+}
+
+/// The bytes of a file the caller named ('-' for stdin), at most as many as a blob may have.
+func readFile(_ path: String, field: String) throws -> [UInt8] {
+  let limit = SpecificationOptions.blobLimit
+  let handle = path == "-" ? FileHandle.standardInput : FileHandle(forReadingAtPath: path)
+  guard let handle else {
+    throw Failure(.usage, "\(field): cannot read '\(path)': \(String(cString: strerror(errno)))")
+  }
+  let data: Data
+  do {
+    // One byte more than allowed shows that there is more, without reading all of it.
+    data = try handle.read(upToCount: limit + 1) ?? Data()
+  } catch {
+    throw Failure(.usage, "\(field): cannot read '\(path)'; is it a file?")
+  }
+  guard data.count <= limit else { throw Failure(.usage, "\(field): '\(path)' is larger than \(limit >> 20) MiB") }
+  return Array(data)
 }

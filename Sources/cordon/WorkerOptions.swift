@@ -37,10 +37,18 @@ struct WorkerOptions: ParsableArguments {
   @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error or critical.")
   var logLevel = "info"
 
+  /// A heartbeat is due every second, or three times a lease; below two seconds a busy host would lose its leases.
+  private static let shortestLease: Int64 = 2_000
+  /// The longest the database accepts (`cordon.register_worker`).
+  private static let longestLease: Int64 = 3_600_000
+
   func validate() throws {
     if let slots, !(1...1_000).contains(slots) { throw ValidationError("--slots: between 1 and 1000") }
     for (option, value) in [("--lease", lease), ("--drain-timeout", drainTimeout)] where TimeSpan(value) == nil {
       throw ValidationError("\(option): '\(value)' is no duration; write 500ms, 15s or 5m")
+    }
+    if let lease = TimeSpan(lease), !(Self.shortestLease...Self.longestLease).contains(lease.milliseconds) {
+      throw ValidationError("--lease: '\(self.lease)' is not between 2s and 1h")
     }
     if Logger.Level(rawValue: logLevel) == nil { throw ValidationError("--log-level: '\(logLevel)' is unknown") }
   }
@@ -62,21 +70,27 @@ struct WorkerOptions: ParsableArguments {
     let slots = slots ?? ProcessInfo.processInfo.activeProcessorCount
     let warden = try warden ?? Installation.warden()
     for directory in [state, artifacts] { try Installation.makeDirectory(directory) }
+    let leaseSeconds = Double(TimeSpan(lease)!.milliseconds) / 1_000
     let configuration = WorkerConfiguration(
       name: name ?? ProcessInfo.processInfo.hostName, host: ProcessInfo.processInfo.hostName,
       build: try Installation.buildDigest(warden: warden), slots: slots, queues: queues, approvedRoot: artifacts,
-      inputRoot: inputRoot, leaseSeconds: Double(TimeSpan(lease)!.milliseconds) / 1_000,
-      drainTimeout: TimeSpan(drainTimeout)!.duration)
-    var settings = ConnectionSettings(connection)
-    settings.applicationName = "cordon worker"
+      inputRoot: inputRoot, leaseSeconds: leaseSeconds, drainTimeout: TimeSpan(drainTimeout)!.duration,
+      heartbeatInterval: .seconds(min(1, leaseSeconds / 3)))
+    // A statement that has not been answered within half a lease is given up, so that the next heartbeat is still in
+    // time; nothing a worker sends takes longer in a healthy database.
+    let patience = Duration.seconds(max(1, leaseSeconds / 2))
+    let settings = ConnectionSettings(
+      connection, applicationName: "cordon worker", connectTimeout: patience, statementTimeout: patience,
+      cancelGrace: .seconds(1))
     // Enough that heartbeats never wait behind the statements of attempts.
-    let pool = Pool(settings, maximum: min(slots, 8) + 2)
+    let pool = Pool(settings, maximum: min(slots, 8) + 3, waitLimit: patience)
     do {
       let sandbox = try await Sandbox.start(
         SandboxConfiguration(
           wardenPath: warden, stateDirectory: state, approvedRoot: artifacts, cgroupBase: cgroupBase))
-      let worker = Worker(
-        configuration: configuration, store: Store(pool: pool), sandbox: sandbox, logger: logger())
+      let worker = try Worker(
+        configuration: configuration, store: Store(pool: pool), sandbox: sandbox, stateDirectory: state,
+        logger: logger())
       let received = signals.received
       let watcher = Task {
         var count = 0

@@ -46,4 +46,26 @@ struct SpecificationTests {
     let again = try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(value))
     #expect(again == value)
   }
+
+  @Test(
+    "a number is never rounded",
+    arguments: [
+      "12345678901234567890", "0.1234567890123456789", "-9223372036854775809", "1.10", "1e-7", "1e300", "0.5",
+    ])
+  func numbers(text: String) throws {
+    let spelled = try #require(JSONValue.number(spelled: text))
+    let decoded = try JSONDecoder().decode(JSONValue.self, from: Data(text.utf8))
+    #expect(spelled == decoded)
+    let written = String(decoding: try JSONEncoder().encode(decoded), as: UTF8.self)
+    #expect(Decimal(string: written) == Decimal(string: text) || Double(written) == Double(text))
+    let digits = { (text: String) in
+      text.prefix { $0 != "e" }.filter(\.isNumber).drop { $0 == "0" }.reversed().drop { $0 == "0" }
+    }
+    #expect(Array(digits(written)) == Array(digits(text)), "\(written)")
+  }
+
+  @Test("what could only be rounded is refused", arguments: ["1e400", String(repeating: "1", count: 39)])
+  func unkeepable(text: String) {
+    #expect(JSONValue.number(spelled: text) == nil)
+  }
 }

@@ -52,15 +52,15 @@ struct FleetJourneys {
   func killed() async throws {
     let house = try await House(slots: 1, options: ["--lease", "2s"])
     let tool = house.tool
-    let marker = "86399.\(UInt32.random(in: 1_000...999_999))"
+    let marker = Marker()
     let job = try await tool.enqueue([
-      "--runtime", "bash", "--code", "[ $CORDON_ATTEMPT = 1 ] && sleep \(marker); echo attempt $CORDON_ATTEMPT",
+      "--runtime", "bash", "--code", "[ $CORDON_ATTEMPT = 1 ] && sleep \(marker.text); echo attempt $CORDON_ATTEMPT",
     ])
     _ = try await tool.wait(for: job) { $0["state"] == .string("running") }
-    try await eventually("the job's process exists") { Self.processExists(marker) }
+    try await eventually("the job's process exists") { marker.exists }
 
     await house.up.signal(SIGKILL)
-    try await eventually("the cell died with its worker", limit: .seconds(5)) { !Self.processExists(marker) }
+    try await eventually("the cell died with its worker", limit: .seconds(5)) { !marker.exists }
 
     // PostgreSQL is its own process and still there; a second `up` adopts it.
     let second = try RunningTool(
@@ -76,7 +76,7 @@ struct FleetJourneys {
 
     second.signal(SIGTERM)
     #expect(try await second.answer().status == 0)
-    try Self.stopPostgres(house.directory)
+    try house.stopPostgres()
     try FileManager.default.removeItem(at: house.directory)
   }
 
@@ -106,37 +106,5 @@ struct FleetJourneys {
     again.signal(SIGTERM)
     #expect(try await again.answer(limit: .seconds(15)).status == 0)
     try FileManager.default.removeItem(at: house.directory)
-  }
-
-  private func eventually(
-    _ what: String, limit: Duration = .seconds(10), _ condition: () -> Bool
-  ) async throws {
-    let end = ContinuousClock.now + limit
-    while !condition() {
-      guard ContinuousClock.now < end else { throw Problem("not within \(limit): \(what)") }
-      try await Task.sleep(for: .milliseconds(50))
-    }
-  }
-
-  /// Whether a process with this argument is alive, as the host sees it.
-  private static func processExists(_ argument: String) -> Bool {
-    let ids = (try? FileManager.default.contentsOfDirectory(atPath: "/proc"))?.filter { Int($0) != nil } ?? []
-    return ids.contains { id in
-      guard let line = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else { return false }
-      let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-      return words.first?.hasSuffix("sleep") == true && words.contains(argument)
-    }
-  }
-
-  /// The second `up` found PostgreSQL running and so leaves it; here it is stopped by the pid in its own file.
-  private static func stopPostgres(_ directory: URL) throws {
-    let file = directory.appending(path: "postgres")
-    for case let url as URL in FileManager.default.enumerator(at: file, includingPropertiesForKeys: nil) ?? .init()
-    where url.lastPathComponent == "postmaster.pid" {
-      let first = try String(contentsOf: url, encoding: .utf8).split(separator: "\n").first
-      guard let pid = first.flatMap({ pid_t($0) }) else { continue }
-      kill(pid, SIGINT)
-      while kill(pid, 0) == 0 { usleep(50_000) }
-    }
   }
 }

@@ -4,7 +4,7 @@ import TestKit
 
 /// A directory with its own `cordon up`: PostgreSQL, schema and worker, through the real binary.
 actor House {
-  let directory: URL
+  nonisolated let directory: URL
   private(set) var up: RunningTool
   nonisolated let tool: Tool
 
@@ -22,6 +22,10 @@ actor House {
     tool = Tool(url: try await Self.url(printedBy: up))
     Cleanup.register(up.process.processIdentifier, directory)
   }
+
+  /// The cluster's superuser, and the role its worker has.
+  nonisolated var superuser: String { tool.url.replacing("user=cordon_local", with: "user=postgres") }
+  nonisolated var worker: String { tool.url.replacing("user=cordon_local", with: "user=cordon_local_worker") }
 
   /// Waits for the one line `up` prints.
   static func url(printedBy up: RunningTool) async throws -> String {
@@ -41,6 +45,44 @@ actor House {
     up.signal(SIGTERM)
     _ = try await up.answer(limit: .seconds(60))
     try FileManager.default.removeItem(at: directory)
+  }
+}
+
+extension House {
+  /// A second `up` found PostgreSQL running and so leaves it; here it is stopped by the pid in its own file.
+  nonisolated func stopPostgres() throws {
+    let cluster = directory.appending(path: "postgres")
+    for case let url as URL in FileManager.default.enumerator(at: cluster, includingPropertiesForKeys: nil) ?? .init()
+    where url.lastPathComponent == "postmaster.pid" {
+      let first = try String(contentsOf: url, encoding: .utf8).split(separator: "\n").first
+      guard let pid = first.flatMap({ pid_t($0) }) else { continue }
+      kill(pid, SIGINT)
+      while kill(pid, 0) == 0 { usleep(50_000) }
+    }
+  }
+}
+
+/// A `sleep` that is told from every other process of the host by its argument.
+struct Marker {
+  let text = "86399.\(UInt32.random(in: 100_000...999_999))"
+
+  /// Whether it is alive, as the host sees it.
+  var exists: Bool {
+    let ids = (try? FileManager.default.contentsOfDirectory(atPath: "/proc"))?.filter { Int($0) != nil } ?? []
+    return ids.contains { id in
+      guard let line = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else { return false }
+      let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+      return words.first?.hasSuffix("sleep") == true && words.contains(text)
+    }
+  }
+}
+
+/// Waits until `condition` holds; a `Problem` that names it when it does not within `limit`.
+func eventually(_ what: String, limit: Duration = .seconds(10), _ condition: () -> Bool) async throws {
+  let end = ContinuousClock.now + limit
+  while !condition() {
+    guard ContinuousClock.now < end else { throw Problem("not within \(limit): \(what)") }
+    try await Task.sleep(for: .milliseconds(50))
   }
 }
 

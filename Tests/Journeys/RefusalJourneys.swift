@@ -26,6 +26,10 @@ struct RefusalJourneys {
       (["cancel", "00000000-0000-7000-8000-000000000000"], "00000000-0000-7000-8000-000000000000"),
       (["jobs", "--state", "odd"], "odd"),
       (["worker", "--lease", "long"], "long"),
+      (["worker", "--lease", "500ms"], "--lease"),
+      (["enqueue", "--specification", "/usr/bin"], "/usr/bin"),
+      (["show", "--attempt", "99999999999", "00000000-0000-7000-8000-000000000000"], "no job"),
+      (["jobs", "--state", "a\u{1B}[2Jb"], "\\x1b[2J"),
       (["frobnicate"], "frobnicate"),
       (["enqueue", "--at", "tomorrow", "--", "/usr/bin/true"], "tomorrow"),
     ])
@@ -34,6 +38,7 @@ struct RefusalJourneys {
     let answer = try await tool.run(arguments)
     #expect(answer.status == 2, "\(answer.stderr)")
     #expect(answer.stderr.contains(names), "\(answer.stderr)")
+    #expect(answer.stderr.split(separator: "\n").count == 1, "\(answer.stderr)")
     #expect(answer.stdout.isEmpty)
   }
 

@@ -73,6 +73,37 @@ import Testing
     }
   }
 
+  /// v1 counts TCP buffers only in groups that have a limit for them.
+  @Test func socketsOfAHybridCellHaveALimit() throws {
+    guard case .hybrid(_, let controllers) = layout else { return }
+    try withArea { area in
+      let cell = try area.makeCell("sockets")
+      try cell.apply(CgroupLimits(memoryBytes: 64 << 20, pids: 8, cpuMillis: 500))
+      let group = try Descriptor.open(
+        "\(controllers["memory"]!)/\(base)/\(CgroupInstance.mine(proc: proc).name)/sockets", O_RDONLY | O_DIRECTORY)
+      #expect(try CgroupFile.number(in: group, "memory.kmem.tcp.limit_in_bytes") == 64 << 20)
+      #expect(try cell.remove())
+    }
+  }
+
+  /// Who saw a warden die clears its groups away without being one, and touches nobody else's.
+  @Test func anOutsiderSweepsToo() throws {
+    try withArea { _ in
+      let mine = try CgroupInstance.mine(proc: proc)
+      let stale = CgroupInstance(
+        namespace: mine.namespace,
+        owner: .init(processID: mine.owner.processID, startTicks: mine.owner.startTicks + 1))
+      for mount in mounts { mkdir("\(mount)/\(base)/\(stale.name)", 0o755) }
+      for mount in mounts { mkdir("\(mount)/\(base)/\(stale.name)/cell-1", 0o755) }
+      CgroupArea.sweepAbandoned(base: base)
+      for mount in mounts {
+        #expect(access("\(mount)/\(base)/\(stale.name)", F_OK) != 0)
+        #expect(access("\(mount)/\(base)/\(mine.name)", F_OK) == 0)
+      }
+      CgroupArea.sweepAbandoned(base: base + "-absent")
+    }
+  }
+
   @Test func aNameIsUsedOnce() throws {
     try withArea { area in
       let cell = try area.makeCell("twice")

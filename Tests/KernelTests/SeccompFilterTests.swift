@@ -15,7 +15,7 @@ private func fails(_ errno: Int32) -> UInt32 { 0x0005_0000 | UInt32(errno) }
   private let native = seccomp_arch_native()
 
   init() throws {
-    bytes = try SeccompFilter.compile().instructions
+    bytes = try SeccompFilter.compile(.localAndInternet).instructions
     program = FilterProgram(bytes)
   }
 
@@ -29,12 +29,14 @@ private func fails(_ errno: Int32) -> UInt32 { 0x0005_0000 | UInt32(errno) }
     Set(group.names.split { $0 == " " || $0 == "\n" }.map { number(String($0)) }.filter { $0 >= 0 })
   }
 
-  @Test func compilingIsDeterministic() throws { #expect(try SeccompFilter.compile().instructions == bytes) }
+  @Test func compilingIsDeterministic() throws {
+    #expect(try SeccompFilter.compile(.localAndInternet).instructions == bytes)
+  }
 
   /// Every number a kernel may have has exactly the action the policy states, with arguments of zero.
   @Test func everyNumberHasItsStatedAction() throws {
     let allowed = SystemCallPolicy.allowed.reduce(into: Set<Int32>()) { $0.formUnion(numbers($1)) }
-    let absent = numbers(SystemCallPolicy.absent)
+    let absent = numbers(SystemCallPolicy.absent).union(numbers(SystemCallPolicy.watches))
     let unsupported = numbers(SystemCallPolicy.unsupported)
     #expect(allowed.isDisjoint(with: absent) && allowed.isDisjoint(with: unsupported))
     // With zeros, clone asks for no namespace and personality(0) is the plain one; the others ask for nothing known.
@@ -68,6 +70,7 @@ private func fails(_ errno: Int32) -> UInt32 { 0x0005_0000 | UInt32(errno) }
 
   @Test(arguments: [
     "clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "add_key", "request_key", "keyctl",
+    "inotify_init", "inotify_init1", "inotify_add_watch", "inotify_rm_watch",
   ])
   func probedCallsAreAbsent(_ name: String) throws { #expect(try action(number(name)) == fails(ENOSYS)) }
 
@@ -92,17 +95,34 @@ private func fails(_ errno: Int32) -> UInt32 { 0x0005_0000 | UInt32(errno) }
     }
   }
 
-  @Test func onlyDeclaredSocketsCanBeMade() throws {
-    let socket = number("socket")
-    for family in UInt64(0)...64 {
-      for transport in UInt64(0)...300 {
-        let isDeclared = family == 1 || ([2, 10].contains(family) && [0, 6, 17].contains(transport))
-        let expected = isDeclared ? allow : fails(EPERM)
-        #expect(try action(socket, family, 1, transport) == expected, "family \(family) protocol \(transport)")
+  /// Families, types and protocols beyond those a kernel has; the type with the flags that may stand beside it.
+  @Test(arguments: [SocketScope.localAndInternet, .local])
+  func onlyDeclaredSocketsCanBeMade(_ scope: SocketScope) throws {
+    let program = FilterProgram(try SeccompFilter.compile(scope).instructions)
+    func action(_ name: String, _ arguments: UInt64...) throws -> UInt32 {
+      try program.action(number: UInt32(bitPattern: number(name)), architecture: native, arguments: arguments)
+    }
+    let (stream, datagram, packet): (UInt64, UInt64, UInt64) = (1, 2, 5)
+    for family in UInt64(0)...50 {
+      for type in UInt64(0)...15 {
+        for transport in Array(UInt64(0)...40) + [132, 255, 262, 300] {
+          let isLocal = family == 1 && [stream, datagram, packet].contains(type)
+          let isTCP = [2, 10].contains(family) && type == stream && [0, 6].contains(transport)
+          let isUDP = [2, 10].contains(family) && type == datagram && [0, 17].contains(transport)
+          let isDeclared = isLocal || (scope == .localAndInternet && (isTCP || isUDP))
+          for flags: UInt64 in [0, 0o2_004_000] {
+            #expect(
+              try action("socket", family, type | flags, transport) == (isDeclared ? allow : fails(EPERM)),
+              "family \(family) type \(type) protocol \(transport)")
+          }
+          #expect(try action("socketpair", family, type, transport) == (isLocal ? allow : fails(EPERM)))
+        }
       }
     }
-    #expect(try action(number("socketpair"), 1, 1, 0) == allow)
-    #expect(try action(number("socketpair"), 16, 3, 0) == fails(EPERM))
+  }
+
+  @Test func theLayoutsHaveDifferentFilters() throws {
+    #expect(try SeccompFilter.compile(.local).instructions != bytes)
   }
 
   /// The kernel reads these arguments as ints, so what stands in the upper half must change nothing.

@@ -30,6 +30,7 @@ import Testing
     6 1 8:1 /j /job ro,nosuid,nodev - ext4 /dev/sda rw
     7 1 0:4 / /output rw,nosuid,nodev - tmpfs tmpfs rw
     8 1 0:5 / /result rw,nosuid,nodev - tmpfs tmpfs rw
+    9 1 0:6 /null /dev/null ro,nosuid,noexec - devtmpfs devtmpfs rw
     @@ interfaces
     Inter-|   Receive
      face |bytes
@@ -112,7 +113,8 @@ import Testing
     ("Uid:\t200000\t200000\t200000\t200000", "Uid:\t7\t7\t7\t7", "uid"), ("Gid:\t200000", "Gid:\t0", "gid"),
     ("net:[14]", "net:[4]", "namespaces"), ("mnt mnt:[13]\n", "", "namespaces"),
     ("/usr /usr ro,", "/usr /usr rw,", "mounts"), ("/input ro,nosuid,nodev,noexec", "/input ro,nosuid,nodev", "mounts"),
-    ("@@ interfaces", "9 1 8:1 / /var/run rw - ext4 /dev/sda rw\n@@ interfaces", "mounts"),
+    ("/dev/null ro,", "/dev/null rw,", "mounts"),
+    ("@@ interfaces", "10 1 8:1 / /var/run rw - ext4 /dev/sda rw\n@@ interfaces", "mounts"),
     ("    8 1 0:5", "", "mounts"), ("@@ try write:/usr/probe\nno 1", "@@ try write:/usr/probe\ndone", "writable"),
     ("@@ try write:/output/probe\ndone", "@@ try write:/output/probe\nno 1", "writable"),
     ("@@ try overwrite:/input/probe\nno 1", "@@ try overwrite:/input/probe\ndone", "inputs"),

@@ -22,11 +22,13 @@ final class Tree: Sendable {
 
   func collect(
     limits: Limits = Limits(), tenant: String = "acme", job: String = "job", attempt: Int = 1,
-    beforeOpening: @escaping (FileName) -> Void = { _ in }
+    now: ContinuousClock.Instant = .now, beforeOpening: @escaping (FileName) -> Void = { _ in },
+    isCancelled: @escaping @Sendable () -> Bool = { false }
   ) throws -> Collected {
     try Outputs.collect(
       output: Descriptor.directory(output), result: Descriptor.directory(result), approvedRoot: approvedRoot,
-      tenant: tenant, job: job, attempt: attempt, walk: OutputWalk(limits: limits, beforeOpening: beforeOpening),
+      tenant: tenant, job: job, attempt: attempt,
+      walk: OutputWalk(limits: limits, now: now, isCancelled: isCancelled, beforeOpening: beforeOpening),
       resultBytes: limits.resultBytes)
   }
 
@@ -191,44 +193,23 @@ final class Tree: Sendable {
     }
     #expect(modes == ["suid": 0o755, "sgid": 0o644, "sticky": 0o644, "none": 0o644, "world": 0o755, "dir": 0o755])
     #expect(try root.status().st_mode & 0o7777 == 0o755)
-  }
-
-  @Test func depthIsBounded() throws {
-    let tree = try Tree()
-    var path = tree.output
-    for level in 1...40 {
-      path += "/d"
-      try makeDirectories(path, mode: 0o755)
-      try tree.scratch.file(String(path.dropFirst(tree.scratch.path.count + 1)) + "/f", "\(level)")
+    for (parent, mode) in [("/acme", 0o750), ("/acme/job", 0o750), ("/.pending", 0o700), ("", 0o755)] {
+      let status = try Descriptor.directory(tree.approvedRoot + parent).status()
+      #expect(status.st_mode & 0o7777 == mode_t(mode), "\(parent)")
     }
-    let collected = try tree.collect()
-    #expect(collected.artifacts.count == 32)
-    #expect(collected.quarantined.map(\.reason) == ["too_deep"])
   }
 
-  @Test func pathsAreBounded() throws {
-    let tree = try Tree()
-    let name = String(repeating: "n", count: 250)
-    let path = Array(repeating: name, count: 4).joined(separator: "/")
-    try makeDirectories(tree.output + "/" + path, mode: 0o755)
-    try tree.write(path + "/" + String(repeating: "x", count: 100), "x")
-    try tree.write(path + "/y", "y")
-    let collected = try tree.collect()
-    #expect(collected.artifacts.map(\.bytes) == [1])
-    #expect(collected.quarantined.map(\.reason) == ["name"])
-    #expect(collected.quarantined[0].path.utf8.count <= 1_024)
-  }
-
-  @Test func entriesAreBounded() throws {
-    let tree = try Tree()
-    try makeDirectories(tree.output + "/many", mode: 0o755)
-    for index in 0..<500 { try tree.write("many/\(index)", "") }
-    let collected = try tree.collect(limits: Limits(outputFiles: 100))
-    #expect(collected.artifacts.count == 99)
-    #expect(collected.quarantined.map(\.reason).allSatisfy { $0 == "too_many" })
-    #expect((1...2).contains(collected.quarantined.count))
-    collected.discard()
-    #expect(tree.pending.isEmpty)
+  @Test func theApprovedRootIsForItsGroupUnlessTheOperatorMadeIt() throws {
+    let scratch = try Scratch()
+    var configuration = Bench.configuration(scratch)
+    configuration.approvedRoot = scratch.path + "/srv/artifacts"
+    _ = try configuration.prepareDirectories()
+    func mode(_ path: String) throws -> mode_t { try Descriptor.directory(path).status().st_mode & 0o7777 }
+    #expect(try mode(configuration.approvedRoot) == 0o750)
+    #expect(try mode(scratch.path + "/srv") == 0o755)
+    chmod(configuration.approvedRoot, 0o755)
+    _ = try configuration.prepareDirectories()
+    #expect(try mode(configuration.approvedRoot) == 0o755, "its mode is the operator's")
   }
 
   @Test func sparseFilesCountByTheirSize() throws {
@@ -336,47 +317,5 @@ final class Tree: Sendable {
     #expect(!exists(stale))
     #expect(tree.pending.count == 1)
     #expect(try live.publish() != nil)
-  }
-}
-
-@Suite("Result files") struct ResultFileTests {
-  private func read(_ tree: Tree, maximumBytes: Int64 = 1_000) throws -> (value: JSONValue?, problem: String?) {
-    ResultFile.read(beneath: try Descriptor.directory(tree.result), maximumBytes: maximumBytes)
-  }
-
-  @Test func absentIsNoProblem() throws {
-    let (value, problem) = try read(Tree())
-    #expect(value == nil)
-    #expect(problem == nil)
-  }
-
-  @Test func good() throws {
-    let tree = try Tree()
-    try tree.scratch.file("result/result.json", #"{"agree": 854}"#)
-    let collected = try tree.collect()
-    #expect(collected.result == .object(["agree": .integer(854)]))
-    #expect(collected.resultProblem == nil)
-  }
-
-  @Test func refusedKinds() throws {
-    for kind in ["symlink", "hardlink", "fifo", "directory", "large", "text", "sparse"] {
-      let tree = try Tree()
-      let path = tree.result + "/result.json"
-      try tree.scratch.file("good.json", "{}")
-      switch kind {
-      case "symlink": symlink(tree.scratch.path + "/good.json", path)
-      case "hardlink": link(tree.scratch.path + "/good.json", path)
-      case "fifo": mkfifo(path, 0o666)
-      case "directory": mkdir(path, 0o755)
-      case "large": try tree.scratch.file("result/result.json", "\"" + String(repeating: "x", count: 1_000) + "\"")
-      case "sparse":
-        try tree.scratch.file("result/result.json", "")
-        truncate(path, 1 << 40)
-      default: try tree.scratch.file("result/result.json", "agree: 854")
-      }
-      let (value, problem) = try read(tree)
-      #expect(value == nil, "\(kind)")
-      #expect(problem?.hasPrefix("result_invalid: ") == true, "\(kind)")
-    }
   }
 }

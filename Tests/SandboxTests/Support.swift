@@ -161,3 +161,18 @@ func processes(of uid: UInt32) throws -> [String] {
     return status.contains("\nUid:\t\(uid)\t")
   }
 }
+
+/// Directories beneath all cgroup hierarchies whose path names the warden's process, or that hold it.
+func groups(of warden: Int32) throws -> [String] {
+  func walk(_ path: String, _ depth: Int) -> [String] {
+    guard depth < 6, let directory = try? Descriptor.directory(path),
+      let inner = try? directory.names(maximum: 10_000)
+    else { return [] }
+    return inner.flatMap { name -> [String] in
+      guard (try? directory.status(of: name))?.isDirectory == true else { return [] }
+      let child = path + "/" + String(decoding: name, as: UTF8.self)
+      return [child] + walk(child, depth + 1)
+    }
+  }
+  return walk("/sys/fs/cgroup", 0).filter { $0.contains("-\(warden)-") }
+}

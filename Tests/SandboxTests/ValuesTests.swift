@@ -16,6 +16,31 @@ import Testing
     #expect(EscapedName.show(bytes) == shown)
   }
 
+  /// Against the library's own decoder, for every lead and a choice of what follows.
+  @Test func wellFormedIsWhatTheLibraryTakes() {
+    let followers: [UInt8] = [0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF]
+    for first in UInt8.min...UInt8.max {
+      for second in followers {
+        for third in followers {
+          for fourth in followers {
+            let bytes = [first, second, third, fourth]
+            let shown = EscapedName.show(bytes)
+            let isWellFormed = String(validating: bytes, as: UTF8.self) != nil
+            if !shown.utf8.contains(UInt8(ascii: "\\")) { #expect(isWellFormed, "\(bytes)") }
+          }
+        }
+      }
+    }
+    #expect(EscapedName.show(Array("\u{10FFFF}\u{800}\u{FFFF}\u{D7FF}".utf8)) == "\u{10FFFF}\u{800}\u{FFFF}\u{D7FF}")
+  }
+
+  @Test func aLongNameIsShownQuickly() {
+    let bytes = (0..<1_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 | 0x80) }
+    let started = ContinuousClock.now
+    #expect(EscapedName.show(bytes).utf8.count >= bytes.count)
+    #expect(ContinuousClock.now - started < .seconds(6))
+  }
+
   @Test func everyByteIsShownDifferently() {
     var seen: Set<[UInt8]> = []
     for first in UInt8.min...UInt8.max {
@@ -81,9 +106,23 @@ import Testing
     #expect(
       try ResultDocument.parse(Array(text.utf8))
         == .array([
-          .integer(0), .integer(0), .integer(-12), .integer(.max), .number(9_223_372_036_854_775_808), .number(100),
+          .integer(0), .integer(0), .integer(-12), .integer(.max),
+          try #require(JSONValue.number(spelled: "9223372036854775808")), .number(100),
           .number(-0.25), .string("é\u{1F600}\n/\""), .string("é"), .object([:]), .array([]),
         ]))
+  }
+
+  @Test func namesAreComparedByTheirBytes() throws {
+    // The record keeps text that compares by canonical equivalence, so both at once are refused, and told apart.
+    func why(_ text: String) -> String {
+      do {
+        _ = try ResultDocument.parse(Array(text.utf8))
+        return ""
+      } catch { return error.why }
+    }
+    #expect(why("{\"caf\u{E9}\": 1, \"cafe\u{301}\": 2}").contains("composed"))
+    #expect(why("{\"caf\u{E9}\": 1, \"caf\\u00e9\": 2}").contains("occurs twice"))
+    #expect(why("{\"e\u{301}\": 1, \"e\": 2, \"0e-999\": 0e-999}") == "")
   }
 
   @Test func nestingUpToTheBound() throws {
@@ -98,6 +137,7 @@ import Testing
     "", " ", "{", "{}}", "nul", "{\"a\":1,}", "'a'", "{\"a\": 1e999}", "\"\\u0000\"", "{\"\\u0000\": 1}",
     "\"\\ud800\"", "\u{FEFF}{}", "{} {}", "NaN", "\"a\nb\"", "01", "-", "1.", ".5", "+1", "1e", "[1 2]", "{\"a\" 1}",
     "{a:1}", "\"\\x41\"",
+    "1e-400000", "-4.9E-400", "0.0001e-330", "{\"caf\\u00e9\": 1, \"cafe\\u0301\": 2}",
     "\"\\u12G4\"", "\"open", "[", "{\"a\":1,\"a\":2}", "/*c*/1", "Infinity", "\"\\ud800\\u0041\"", "\"\\udc00\"", "tru",
   ])
   func refuses(text: String) {

@@ -87,14 +87,26 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
     ).compactMap { $0 }
     #expect(
       granted == [
-        "add_principal: operator", "add_queue: operator", "append_log: worker", "audit_events: auditor operator",
+        "add_principal: operator", "add_queue: operator", "append_log: worker", "attempt_published: worker",
+        "audit_events: auditor operator",
         "cancel: operator producer", "claim: worker", "complete: worker", "enqueue: producer",
-        "enqueue_job: producer", "enqueue_many: producer", "ensure_partitions: operator worker",
+        "enqueue_job: producer", "enqueue_many: producer", "ensure_partitions: operator",
+        "ensure_partitions: operator worker",
         "heartbeat: worker", "installed_version: auditor operator producer worker",
         "jobs: auditor operator producer", "logs: auditor operator producer", "parse_specification: producer",
         "put_blob: producer", "read_blob: worker", "record: auditor operator producer", "register_worker: worker",
         "release: worker", "rescue: operator worker", "retire_worker: worker", "start: worker",
       ])
+  }
+
+  /// A worker says that partitions are due; how many tables there are, operators say.
+  @Test func workersDoNotChooseHowManyPartitions() async throws {
+    let worker = try await Member.make("cordon_worker")
+    let error = try await refusal { try await worker.column("select cordon.ensure_partitions(520)::text") }
+    #expect(error.sqlState == "42501")
+    #expect(try await worker.column("select cordon.ensure_partitions()::text") == ["0"])
+    let boss = try await Member.make("cordon_operator")
+    #expect(try await boss.column("select cordon.ensure_partitions(5)::text") == ["3"])
   }
 
   @Test func recordedRowsCannotBeChanged() async throws {

@@ -57,8 +57,8 @@ import Testing
     let claim = try #require(try await member.store.claim(worker: id, limit: 1).first)
     #expect(claim.job == job && claim.attempt == 1 && claim.tenant == "alpha" && claim.enqueuedBy == producer.role)
     #expect(claim.specification?.code == .text("sleep 1"))
-    #expect(try await member.store.start(worker: id, claims: [claim]) == [job])
-    #expect(try await member.store.start(worker: id, claims: [claim]) == [job])
+    #expect(try await member.store.start(worker: id, plain([claim])) == [job])
+    #expect(try await member.store.start(worker: id, plain([claim])) == [job])
     #expect(try await member.store.heartbeat(worker: id, held: [(job, claim.token)]) == [:])
     let running = try json(try await producer.store.record(job))
     #expect(running["state"]?.string == "running")
@@ -123,7 +123,7 @@ import Testing
     let job = try await producer.store.enqueue(queue: "default", specification: sleepJob).job
     let first = try await Member.worker(leaseSeconds: 0.2)
     let claim = try #require(try await first.member.store.claim(worker: first.id, limit: 1).first)
-    #expect(try await first.member.store.start(worker: first.id, claims: [claim]) == [job])
+    #expect(try await first.member.store.start(worker: first.id, plain([claim])) == [job])
     try await Task.sleep(for: .milliseconds(300))
 
     let second = try await Member.worker()
@@ -134,8 +134,8 @@ import Testing
 
     // The first worker wakes up.
     let store = first.member.store
-    #expect(try await store.heartbeat(worker: first.id, held: [(job, claim.token)]) == [job: .lost])
-    #expect(try await store.start(worker: first.id, claims: [claim]).isEmpty)
+    #expect(try await store.heartbeat(worker: first.id, held: [(job, claim.token)]) == [claim.token: .lost])
+    #expect(try await store.start(worker: first.id, plain([claim])).isEmpty)
     #expect(
       try await store.appendLog(worker: first.id, claim: claim, stream: "stdout", sequence: 0, bytes: [1]) == false)
     #expect(try await store.complete(worker: first.id, claim: claim, report: .succeeded(.string("stale"))) == false)
@@ -187,7 +187,7 @@ import Testing
           while idle < 10 {
             let claims = try await store.claim(worker: worker.id, limit: 20)
             idle = claims.isEmpty ? idle + 1 : 0
-            _ = try await store.start(worker: worker.id, claims: claims)
+            _ = try await store.start(worker: worker.id, plain(claims))
             try await Task.sleep(for: .milliseconds(Int.random(in: 0...150)))
             _ = try await store.rescue(limit: 7)
             _ = try await store.complete(worker: worker.id, finished: claims.map { ($0, .succeeded()) })
@@ -248,14 +248,14 @@ import Testing
     let job = try await producer.store.enqueue(queue: "default", specification: sleepJob).job
     let (member, id) = try await Member.worker()
     let claim = try #require(try await member.store.claim(worker: id, limit: 1).first)
-    _ = try await member.store.start(worker: id, claims: [claim])
+    _ = try await member.store.start(worker: id, plain([claim]))
     #expect(try await member.store.rescue(limit: 10) == 0)
     // wall 5 min, grace 2 s, margin 5 min after the start.
     let due = try await admin("select extract(epoch from deadline_at - started_at)::int from cordon.lease")
     #expect(due == ["602"])
     _ = try await admin("update cordon.lease set deadline_at = now() - interval '1 second' returning job::text")
     #expect(try await member.store.rescue(limit: 10) == 1)
-    #expect(try await member.store.heartbeat(worker: id, held: [(job, claim.token)]) == [job: .lost])
+    #expect(try await member.store.heartbeat(worker: id, held: [(job, claim.token)]) == [claim.token: .lost])
   }
 
   @Test func releaseGivesBack() async throws {
@@ -266,7 +266,7 @@ import Testing
     try await member.store.release(worker: id, claims: [first], started: false, reason: "no slot")
     let second = try #require(try await member.store.claim(worker: id, limit: 1).first)
     #expect(second.attempt == 1, "an attempt that never began does not count")
-    _ = try await member.store.start(worker: id, claims: [second])
+    _ = try await member.store.start(worker: id, plain([second]))
     try await member.store.release(worker: id, claims: [second], started: true, reason: "drain")
     let third = try #require(try await member.store.claim(worker: id, limit: 1).first)
     #expect(third.attempt == 2)

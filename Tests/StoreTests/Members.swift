@@ -53,6 +53,13 @@ func admin(_ sql: String, _ parameters: [Parameter] = []) async throws -> [Strin
   return rows
 }
 
+/// Makes every lease look as if it had been claimed `seconds` ago.
+func age(leasesTo seconds: Int) async throws {
+  _ = try await admin(
+    "update cordon.lease set claimed_at = clock_timestamp() - make_interval(secs => $1::int) returning job::text",
+    [Parameter(seconds)])
+}
+
 /// The error a call is refused with; records an issue when it is not refused.
 func refusal<Value>(
   sourceLocation: SourceLocation = #_sourceLocation, _ body: () async throws -> Value
@@ -69,6 +76,11 @@ func refusal<Value>(
 /// A record or list entry as a value.
 func json(_ text: String) throws -> JSONValue {
   try JSONDecoder().decode(JSONValue.self, from: Data(text.utf8))
+}
+
+/// Claims to start of which nothing else is known.
+func plain(_ claims: [Claim]) -> [(claim: Claim, attribution: StartAttribution)] {
+  claims.map { ($0, StartAttribution()) }
 }
 
 let sleepJob = #"{"runtime": "bash", "code": "sleep 1"}"#

@@ -141,8 +141,37 @@ import Testing
   @Test func withoutRightsNothingIsMigrated() async throws {
     let stranger = try await Member.make()
     let error = try await refusal { try await stranger.store.migrate() }
-    #expect(error.sqlState == "42501")
+    #expect(error.sqlState == "42501" && error.message.hasPrefix("this role cannot migrate"))
+    #expect(error.hint?.contains("CREATEROLE") == true && error.hint?.contains("superuser") == true)
     #expect(try await store.databaseVersion() == 0)
+    // And where the schema is there already.
+    _ = try await store.migrate()
+    let producer = try await Member.make("cordon_producer")
+    let later = try await refusal { try await producer.store.migrate() }
+    #expect(later.sqlState == "42501" && later.hint?.contains("cordon_owner") == true)
+    #expect(!later.description.contains("\n"))
+  }
+
+  /// Every call on a database without the schema, or with an older one, says what to do about it.
+  @Test func missingSchemaIsNamed() async throws {
+    let store = store
+    let nobody = try #require(JobID("00000000-0000-7000-8000-000000000000"))
+    let missing = SchemaError.older(database: 0, binary: Store.schemaVersion)
+    for call: @Sendable () async throws -> Void in [
+      { _ = try await store.enqueue(queue: "default", specification: sleepJob) },
+      { _ = try await store.enqueueMany(queue: "default", specifications: [sleepJob]) },
+      { _ = try await store.jobs() }, { _ = try await store.record(nobody) }, { _ = try await store.rescue(limit: 1) },
+      { try await store.addQueue(name: "q") }, { try await store.addPrincipal(role: "r", tenant: "t") },
+      { _ = try await store.claim(worker: 1, limit: 1) }, { try await store.retireWorker(1) },
+    ] { await #expect(throws: missing) { try await call() } }
+
+    _ = try await store.migrate(Array(Migration.carried.prefix(3)), report: { _ in })
+    await #expect(throws: SchemaError.older(database: 3, binary: Store.schemaVersion)) { try await store.jobs() }
+    // What is missing in a schema of this version is no matter of versions.
+    _ = try await store.migrate()
+    try await Database.current.execute("drop function cordon.jobs(text, text, int)")
+    let error = try await refusal { try await store.jobs() }
+    #expect(error.sqlState == "42883")
   }
 }
 

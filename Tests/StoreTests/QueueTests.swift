@@ -47,8 +47,8 @@ import Testing
     var payload = await heard.next()?.payload
     while payload == "ready?" { payload = await heard.next()?.payload }
     #expect(payload == job.description)
-    #expect(try await member.store.heartbeat(worker: id, held: [(job, claim.token)]) == [job: .cancel])
-    #expect(try await member.store.start(worker: id, claims: [claim]).isEmpty, "a cancelled job does not begin")
+    #expect(try await member.store.heartbeat(worker: id, held: [(job, claim.token)]) == [claim.token: .cancel])
+    #expect(try await member.store.start(worker: id, plain([claim])).isEmpty, "a cancelled job does not begin")
     #expect(try await member.store.complete(worker: id, claim: claim, report: AttemptReport(outcome: .cancelled)))
     #expect(try await producer.store.cancel(job) == "finished")
     #expect(try await admin("select count(*) from cordon.audit where what = 'cancel_requested'") == ["1"])
@@ -58,13 +58,79 @@ import Testing
     let producer = try await Member.producer()
     let job = try await producer.store.enqueue(queue: "default", specification: sleepJob).job
     let (member, id) = try await Member.worker()
-    #expect(try await member.store.claim(worker: id, limit: 1).count == 1)
+    let claims = try await member.store.claim(worker: id, limit: 1)
+    #expect(try await member.store.start(worker: id, plain(claims)) == [job])
     #expect(try await producer.store.cancel(job) == "cancelling")
     try await member.store.retireWorker(id)
     #expect(try await member.store.rescue(limit: 1) == 1)
     let record = try json(try await producer.store.record(job))
     #expect(record["state"]?.string == "finished" && record["outcome"]?.string == "lost")
     #expect(record["reason"]?.string?.contains("cancelled") == true)
+  }
+
+  /// Of an attempt that never started it is known how it ended.
+  @Test func cancelledJobThatNeverStartedIsCancelled() async throws {
+    let producer = try await Member.producer()
+    let job = try await producer.store.enqueue(queue: "default", specification: sleepJob).job
+    let (member, id) = try await Member.worker()
+    #expect(try await member.store.claim(worker: id, limit: 1).count == 1)
+    #expect(try await producer.store.cancel(job) == "cancelling")
+    try await member.store.retireWorker(id)
+    #expect(try await member.store.rescue(limit: 1) == 1)
+    let record = try json(try await producer.store.record(job))
+    #expect(record["state"]?.string == "finished" && record["outcome"]?.string == "cancelled")
+    #expect(record["started_at"] == .null)
+  }
+
+  @Test func timesWithoutMeaningAreRefused() async throws {
+    let producer = try await Member.producer()
+    let century = 100 * 365.25 * 86_400
+    let error = try await refusal {
+      try await producer.store.enqueue(
+        queue: "default", specification: sleepJob, runAt: Date(timeIntervalSinceNow: century + 86_400 * 2))
+    }
+    #expect(error.sqlState == "22023" && error.message.hasPrefix("run_at: "))
+    _ = try await producer.store.enqueue(
+      queue: "default", specification: sleepJob, runAt: Date(timeIntervalSinceNow: century - 86_400 * 2))
+  }
+
+  @Test func attemptsBeyondEveryNumberDoNotExist() async throws {
+    let producer = try await Member.producer()
+    let job = try await producer.store.enqueue(queue: "default", specification: sleepJob).job
+    for attempt in [99_999_999_999, .max, .min, 0] {
+      let error = try await refusal { try await producer.store.record(job, attempt: attempt) }
+      #expect(error.sqlState == "CD404" && error.message.hasPrefix("attempt: "), "\(error)")
+      #expect(try await producer.store.logs(job, attempt: attempt).isEmpty)
+    }
+  }
+
+  @Test func manyAreOneList() async throws {
+    let producer = try await Member.producer()
+    for list in ["array[[a, a], [a, a]]", "null::jsonb[]"] {
+      let error = try await refusal {
+        try await producer.column(
+          "select cordon.enqueue_many('default', \(list))::text from (select $1::jsonb) s (a)",
+          [Parameter(sleepJob)])
+      }
+      #expect(error.sqlState == "22023" && error.message.hasPrefix("specifications: "), "\(error)")
+    }
+    #expect(try await producer.column("select cordon.enqueue_many('default', '{}')::text") == ["{}"])
+    #expect(try await producer.store.enqueueMany(queue: "default", specifications: []) == [])
+    #expect(try await producer.store.jobs() == [])
+  }
+
+  /// The job's numbers are the caller's, digit for digit.
+  @Test func parametersAreHandedOutExactly() async throws {
+    let producer = try await Member.producer()
+    let params = #"{"a": 12345678901234567890, "b": 1.10, "c": 0.1234567890123456789}"#
+    for text in [params, "null", nil] {
+      let member = text.map { #", "params": \#($0)"# } ?? ""
+      _ = try await producer.store.enqueue(
+        queue: "default", specification: #"{"runtime": "bash", "code": ""\#(member)}"#)
+    }
+    let (member, id) = try await Member.worker()
+    let claims = try await member.store.claim(worker: id, limit: 3)
+    #expect(claims.map(\.paramsText) == [params, nil, nil])
   }
 
   @Test func keysAreIdempotent() async throws {
@@ -233,20 +299,44 @@ import Testing
     let (member, id) = try await Member.worker()
     for _ in 0..<50 { _ = try await member.store.heartbeat(worker: id, held: []) }
     await member.pool.close()
-    // Sessions report their counts when they end, and the reader may be ahead of them.
+    #expect(try await hotUpdates(of: "worker", among: 50) >= 45)
+  }
+
+  /// Nor do the start of an attempt, with the attribution it adds to the row, and its cancel.
+  @Test func startsAndCancelsAreHOT() async throws {
+    let producer = try await Member.producer()
+    let jobs = try await producer.store.enqueueMany(
+      queue: "default", specifications: Array(repeating: sleepJob, count: 100))
+    let (member, id) = try await Member.worker()
+    let claims = try await member.store.claim(worker: id, limit: 100)
+    let digest = try #require(claims.first).policy
+    let facts = StartAttribution(
+      code: digest, inputs: [InputFacts(name: "prices.csv", sha256: digest, bytes: 7)],
+      isolation: Isolation(
+        cgroup: "hybrid", namespaces: ["mnt", "pid", "net", "ipc", "uts", "cgroup"], filter: digest, uid: nil))
+    #expect(try await member.store.start(worker: id, claims.map { ($0, facts) }).count == 100)
+    for job in jobs.prefix(20) { #expect(try await producer.store.cancel(job) == "cancelling") }
+    await member.pool.close()
+    await producer.pool.close()
+    let hot = try await hotUpdates(of: "lease", among: 120)
+    #expect(hot >= 115)
+  }
+
+  /// How many of a table's updates touched no index, once all of them are counted: sessions report when they end, and
+  /// the reader may be ahead of them.
+  private func hotUpdates(of table: String, among updates: Int) async throws -> Int {
     func counts() async throws -> [Int] {
       try await admin(
-        """
-        select unnest(array[n_tup_upd, n_tup_hot_upd])::text from pg_stat_user_tables where relname = 'worker'
-        """
+        "select unnest(array[n_tup_upd, n_tup_hot_upd])::text from pg_stat_user_tables where relname = $1",
+        [Parameter(table)]
       ).compactMap { $0.flatMap { Int($0) } }
     }
     var seen = try await counts()
-    for _ in 0..<200 where seen.first != 50 {
+    for _ in 0..<200 where seen.first != updates {
       try await Task.sleep(for: .milliseconds(20))
       seen = try await counts()
     }
-    #expect(seen.first == 50)
-    #expect(seen.last ?? 0 >= 45)
+    #expect(seen.first == updates, "\(seen)")
+    return seen.last ?? 0
   }
 }

@@ -23,12 +23,16 @@ import Testing
       }
     }
     #expect(try await beta.store.jobs() == [])
+    // Nor does a queue tell that others use it, or that it is there.
+    for name in ["default", "no-such-queue"] { #expect(try await beta.store.jobs(queue: name) == []) }
     #expect(try await alpha.store.jobs().count == 1)
     #expect(try json(try await alpha.store.record(job))["state"]?.string == "queued")
 
     // Who may see everything does.
     let auditor = try await Member.make("cordon_auditor")
     #expect(try await auditor.store.jobs().count == 1)
+    let queue = try await refusal { try await auditor.store.jobs(queue: "no-such-queue") }
+    #expect(queue.message.hasPrefix("queue: "))
     let refused = try await refusal { try await auditor.store.cancel(job) }
     #expect(refused.sqlState == "42501")
     let operatorRole = try await Member.make("cordon_operator")
@@ -159,19 +163,19 @@ import Testing
     let thief = try await Member.make("cordon_worker").store
     let id = mine.id
     for call: @Sendable () async throws -> Void in [
-      { _ = try await thief.claim(worker: id, limit: 1) }, { _ = try await thief.start(worker: id, claims: [claim]) },
+      { _ = try await thief.claim(worker: id, limit: 1) }, { _ = try await thief.start(worker: id, plain([claim])) },
       { _ = try await thief.heartbeat(worker: id, held: []) },
       { _ = try await thief.complete(worker: id, claim: claim, report: .succeeded()) },
       { try await thief.release(worker: id, claims: [claim], started: false, reason: "x") },
       { _ = try await thief.appendLog(worker: id, claim: claim, stream: "stdout", sequence: 0, bytes: [1]) },
-      { try await thief.retireWorker(id) },
+      { _ = try await thief.published(worker: id, [(claim.job, 1)]) }, { try await thief.retireWorker(id) },
     ] {
       let error = try await refusal(call)
-      #expect(error.sqlState == "42501" && error.message.hasPrefix("worker: "))
+      #expect(error.sqlState == "CD410" && error.message.hasPrefix("worker: "))
     }
     // With a worker of its own, the token of another's lease is worth nothing.
     let other = try await Member.worker()
-    #expect(try await other.member.store.start(worker: other.id, claims: [claim]).isEmpty)
+    #expect(try await other.member.store.start(worker: other.id, plain([claim])).isEmpty)
     #expect(try await other.member.store.complete(worker: other.id, claim: claim, report: .succeeded()) == false)
     #expect(try await mine.member.store.complete(worker: mine.id, claim: claim, report: .succeeded()))
   }

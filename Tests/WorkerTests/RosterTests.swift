@@ -14,26 +14,46 @@ struct RosterTests {
       policyDocument: "{}")
   }
 
-  @Test("free slots are what a serving worker asks for")
+  private static func roster(slots: Int, holding claims: [Claim] = []) -> Roster {
+    var roster = Roster(slots: slots)
+    _ = roster.beginClaim()
+    _ = roster.claimed(claims)
+    return roster
+  }
+
+  @Test("free slots are what a serving worker asks for, one claim at a time")
   func wanted() {
     var roster = Roster(slots: 2)
-    #expect(roster.wanted == 2)
-    roster.add(Self.claim(1))
-    #expect(roster.wanted == 1)
+    #expect(roster.beginClaim() == 2)
+    #expect(roster.beginClaim() == 0)
+    #expect(roster.claimed([Self.claim(1)]).run.count == 1)
+    #expect(roster.beginClaim() == 1)
+    _ = roster.claimed([])
     _ = roster.enter(.draining)
-    #expect(roster.wanted == 0)
+    #expect(roster.beginClaim() == 0)
+  }
+
+  @Test("a worker does not leave while a claim is under way, and gives back what it brings")
+  func claimUnderWay() {
+    var roster = Roster(slots: 1)
+    #expect(roster.beginClaim() == 1)
+    _ = roster.enter(.draining)
+    #expect(!roster.mayLeave)
+    let (run, giveBack) = roster.claimed([Self.claim(1)])
+    #expect(run.isEmpty && giveBack.count == 1)
+    #expect(!roster.mayLeave)
+    roster.remove(token: 1)
+    #expect(roster.mayLeave)
   }
 
   @Test("draining lets attempts finish; leaving stops each once")
   func leaving() {
-    var roster = Roster(slots: 2)
-    let claim = Self.claim(1)
-    roster.add(claim)
+    var roster = Self.roster(slots: 2, holding: [Self.claim(1)])
     #expect(roster.enter(.draining).isEmpty)
     #expect(!roster.mayLeave)
-    #expect(roster.enter(.leaving) == [claim.job: .abandoned])
+    #expect(roster.enter(.leaving) == [1: .abandoned])
     #expect(roster.enter(.leaving).isEmpty)
-    roster.remove(claim.job)
+    roster.remove(token: 1)
     #expect(roster.mayLeave)
   }
 
@@ -45,34 +65,24 @@ struct RosterTests {
     #expect(roster.mode == .leaving)
   }
 
-  @Test("a claim that arrives while leaving is given back")
-  func lateClaim() {
-    var roster = Roster(slots: 1)
-    _ = roster.enter(.leaving)
-    let claim = Self.claim(1)
-    roster.add(claim)
-    #expect(roster.stopReason(claim.job) == .abandoned)
-  }
-
   @Test("the first reason stands")
   func firstReason() {
-    var roster = Roster(slots: 1)
-    let claim = Self.claim(1)
-    roster.add(claim)
-    #expect(roster.apply([claim.job: .cancel], to: roster.held) == [claim.job: .cancelled])
-    #expect(roster.apply([claim.job: .lost], to: roster.held).isEmpty)
+    var roster = Self.roster(slots: 1, holding: [Self.claim(1)])
+    #expect(roster.apply([1: .cancel]) == [1: .cancelled])
+    #expect(roster.apply([1: .lost]).isEmpty)
     #expect(roster.abandonAll().isEmpty)
-    #expect(roster.stopReason(claim.job) == .cancelled)
+    #expect(roster.stopReason(token: 1) == .cancelled)
   }
 
-  @Test("a verdict on an older lease of the same job says nothing about the new one")
-  func staleVerdict() {
-    var roster = Roster(slots: 1)
+  @Test("two attempts of one job are two: neither a verdict on the old lease nor its end touches the new one")
+  func sameJobAgain() {
     let old = Self.claim(1, token: 1)
-    roster.add(old)
-    let asked = roster.held
-    roster.remove(old.job)
-    roster.add(Self.claim(1, token: 2))
-    #expect(roster.apply([old.job: .lost], to: asked).isEmpty)
+    var roster = Self.roster(slots: 2, holding: [old])
+    _ = roster.beginClaim()
+    _ = roster.claimed([Self.claim(1, token: 2)])
+    #expect(roster.apply([1: .lost]) == [1: .abandoned])
+    roster.remove(token: 1)
+    #expect(roster.held.map(\.token) == [2])
+    #expect(roster.stopReason(token: 2) == nil)
   }
 }

@@ -125,7 +125,8 @@ create table scheduled (
   primary key (run_at, job)
 );
 
--- Free space in every page and no index on what changes, so that start and cancel are HOT updates.
+-- Free space in every page, enough for the attribution that `start` adds to each row, and no index on what changes, so
+-- that start and cancel are HOT updates. `attribution` is what the worker knew when the attempt began.
 create table lease (
   job uuid primary key,
   token bigint not null,
@@ -137,9 +138,11 @@ create table lease (
   claimed_at timestamptz not null default clock_timestamp(),
   started_at timestamptz,
   deadline_at timestamptz not null,
-  cancel boolean not null default false
-) with (fillfactor = 70,
+  cancel boolean not null default false,
+  attribution jsonb
+) with (fillfactor = 10,
   autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+create index lease_worker on lease (worker);
 
 -- One heartbeat row a worker, never a job; half of each page is free for its HOT updates.
 create table worker (

@@ -11,7 +11,7 @@ create table log_chunk_default partition of log_chunk default;
 -- Makes the partitions of this week and of the `ahead` weeks after it; returns how many it made. Called often: when
 -- all exist it reads the catalog and leaves. A table is built beside its parent and then attached, because CREATE …
 -- PARTITION OF would lock out every reader of the parent. It gives way: whoever is busy with the table goes first.
-create function ensure_partitions(ahead int default 4) returns int
+create function ensure_partitions(ahead int) returns int
 language plpgsql security definer set search_path = cordon, pg_temp set lock_timeout = '1s' as $$
 declare
   week constant bigint := 7 * 86400;
@@ -50,7 +50,14 @@ begin
 end
 $$;
 
-grant execute on function ensure_partitions(int) to cordon_worker, cordon_operator;
+-- As far ahead as is of use. How far is no worker's choice: every partition is a table to plan with.
+create function ensure_partitions() returns int
+language sql security definer set search_path = cordon, pg_temp as $$
+  select ensure_partitions(4)
+$$;
+
+grant execute on function ensure_partitions() to cordon_worker, cordon_operator;
+grant execute on function ensure_partitions(int) to cordon_operator;
 
 do $$
 declare

@@ -74,6 +74,7 @@ declare
   rules constant policy := current_policy();
   document constant jsonb := rules.document;
   begins constant bigint := micros(clock_timestamp());
+  latest constant timestamptz := clock_timestamp() + interval '100 years';
   specification jsonb;
   i bigint;
   limits jsonb[] := '{}';
@@ -82,6 +83,8 @@ begin
   perform check_priority(enqueue_jobs.priority);
   if not isfinite(enqueue_jobs.run_at) then
     perform refuse('22023', 'run_at', 'must be a finite time');
+  elsif enqueue_jobs.run_at > latest then
+    perform refuse('22023', 'run_at', format('%s is more than 100 years away', iso(enqueue_jobs.run_at)));
   end if;
   for specification, i in select s.value, s.ordinality from unnest(specifications) with ordinality s (value) loop
     limits := limits || check_specification(
@@ -152,9 +155,15 @@ language sql volatile security definer set search_path = cordon, pg_temp as $$
   select job from enqueue_job(queue, specification, key, run_at, priority)
 $$;
 
+-- An empty array is no job and no error. One of rows and columns would come apart into a list nobody wrote.
 create function enqueue_many(queue text, specifications jsonb[], priority int default 4) returns uuid[]
-language sql volatile security definer set search_path = cordon, pg_temp as $$
-  select enqueue_jobs('specifications[#].', queue, specifications, null, null, priority, null)
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+begin
+  if specifications is null or array_ndims(specifications) > 1 then
+    perform refuse('22023', 'specifications', 'must be an array of one dimension, one element a job');
+  end if;
+  return enqueue_jobs('specifications[#].', queue, specifications, null, null, priority, null);
+end
 $$;
 
 -- Stores bytes under their digest, computed here; storing the same again changes nothing. Chunks keep a worker from

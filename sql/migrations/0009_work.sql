@@ -43,6 +43,8 @@ begin
 end
 $$;
 
+-- The worker, if this role registered it. The refusal has an SQLSTATE of its own, because a worker that was forgotten
+-- can help itself: what it held is no longer its own, and it registers again.
 create function own_worker(id bigint) returns worker
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
@@ -51,7 +53,7 @@ declare
 begin
   select * into me from worker w where w.id = own_worker.id and w.role = session_user;
   if not found then
-    perform refuse('42501', 'worker', format('role %s has registered no worker %s', shown(session_user::text),
+    perform refuse('CD410', 'worker', format('role %s has registered no worker %s', shown(session_user::text),
       coalesce(own_worker.id::text, 'null')), 'register again');
   end if;
   return me;
@@ -81,9 +83,11 @@ $$;
 -- Takes up to `most` jobs. The rows to take are named by ctid, so the plan is a TID scan whatever the statistics say.
 -- Within a queue the order is priority, then id; the queues of a worker take turns by chance, so none starves.
 -- A claim that finds less than it asked for marks the worker idle, which is what makes producers notify.
+-- `params` is the text of what the job is to read: jsonb keeps every number as it was given, and a client's own numbers
+-- may not.
 create function claim(worker bigint, most int) returns table (
   job uuid, attempt int, token bigint, tenant text, queue text, enqueued_by name, specification jsonb, limits jsonb,
-  policy text, document text)
+  policy text, document text, params text)
 language plpgsql volatile security definer set search_path = cordon, pg_temp
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -116,7 +120,8 @@ begin
         returning *
       )
       select l.job, l.attempt::int, l.token, l.tenant, q.name, j.enqueued_by, j.specification, j.limits, j.policy,
-        (select p.document from policy p where p.digest = j.policy)
+        (select p.document from policy p where p.digest = j.policy),
+        nullif(j.specification -> 'params', 'null')::text
       from leased l cross join lateral (select * from job where job.id = l.job offset 0) j
       order by l.priority, l.job;
     get diagnostics got = row_count;
@@ -136,19 +141,27 @@ language sql immutable security definer set search_path = cordon, pg_temp as $$
 $$;
 
 -- The durable word that attempts begin; only jobs it returns may run. Asked twice, it answers the same.
-create function start(worker bigint, jobs uuid[], tokens bigint[]) returns setof uuid
+-- `attributions` (StartAttribution: code, inputs, isolation) is what the record says while an attempt runs, and what it
+-- will say if no report ever comes.
+create function start(worker bigint, jobs uuid[], tokens bigint[], attributions text[]) returns setof uuid
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
   me constant worker := own_worker(start.worker);
+  stranger text;
 begin
+  select a into stranger from unnest(attributions) a where jsonb_typeof(a::jsonb) <> 'object' limit 1;
+  if found then
+    perform refuse('22023', 'attribution', shown(stranger) || ' is no object');
+  end if;
   return query
     with held as (
-      select l.* from unnest(jobs, tokens) as c (job, token)
+      select l.*, c.attribution::jsonb as known from unnest(jobs, tokens, attributions) as c (job, token, attribution)
       join lease l on l.job = c.job and l.token = c.token
       where l.worker = me.id and not l.cancel for update of l
     ), begun as (
-      update lease l set started_at = clock_timestamp(), deadline_at = clock_timestamp() + attempt_time(j)
+      update lease l set started_at = clock_timestamp(), deadline_at = clock_timestamp() + attempt_time(j),
+        attribution = h.known
       from held h cross join lateral (select * from job where job.id = h.job offset 0) j
       where l.job = h.job and h.started_at is null
       returning l.*
@@ -160,17 +173,34 @@ begin
 end
 $$;
 
--- One update a worker, and the jobs it should know about: to cancel, or no longer its own.
-create function heartbeat(worker bigint, jobs uuid[], tokens bigint[]) returns table (job uuid, verdict text)
+-- One update a worker, and the jobs it should know about: to cancel, or no longer its own. A lease that the worker does
+-- not name and never started is one whose claim it never heard of: it goes back to the queue, but not before an answer
+-- that is merely slow would have come.
+create function heartbeat(worker bigint, jobs uuid[], tokens bigint[]) returns table (token bigint, verdict text)
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
+declare
+  slowest_answer constant float8 := 5;
+  me worker;
+  unheard uuid[];
+  unheard_tokens bigint[];
 begin
-  update worker w set seen_at = clock_timestamp() where w.id = heartbeat.worker and w.role = session_user;
+  update worker w set seen_at = clock_timestamp() where w.id = heartbeat.worker and w.role = session_user
+  returning w.* into me;
   if not found then
     perform own_worker(heartbeat.worker);
   end if;
+  select array_agg(u.job), array_agg(u.token) into unheard, unheard_tokens from (
+    select l.job, l.token from lease l
+    where l.worker = me.id and l.started_at is null
+      and l.claimed_at < clock_timestamp() - make_interval(secs => greatest(me.lease_seconds, slowest_answer))
+      and l.token <> all (coalesce(tokens, '{}'))
+    for update skip locked) u;
+  if unheard is not null then
+    perform give_back(me, unheard, unheard_tokens, false, 'claim was never acknowledged');
+  end if;
   return query
-    select c.job, case when l.job is null then 'lost' else 'cancel' end
+    select c.token, case when l.job is null then 'lost' else 'cancel' end
     from unnest(jobs, tokens) as c (job, token)
     left join lease l on l.job = c.job and l.token = c.token and l.worker = heartbeat.worker
     where l.job is null or l.cancel;
@@ -241,7 +271,31 @@ begin
 end
 $$;
 
+-- What became of attempts that published directories, in the order asked. `published`: the attempt's record names what
+-- it published. `dead`: the attempt is over, or the job is past it, and no record will name it. `open`: it runs, or has
+-- not begun. `unknown`: no such job, or none this role may work on. One statement, so one snapshot: a lease that ends
+-- meanwhile is seen either held or with its attempt's row.
+create function attempt_published(worker bigint, jobs uuid[], attempts int[])
+returns table (job uuid, attempt int, verdict text)
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  me constant worker := own_worker(attempt_published.worker);
+  mine constant text := (select p.tenant from principal p where p.role = session_user);
+begin
+  return query
+    select asked.job, asked.attempt, case
+      when not exists (select from job j where j.id = asked.job and (mine is null or j.tenant = mine)) then 'unknown'
+      when exists (select from attempt a where a.job = asked.job and a.attempt = asked.attempt
+        and a.published is not null) then 'published'
+      when exists (select from attempt a where a.job = asked.job and (a.attempt >= asked.attempt or a.final))
+        or exists (select from lease l where l.job = asked.job and l.attempt > asked.attempt) then 'dead'
+      else 'open' end
+    from unnest(jobs, attempts) with ordinality asked (job, attempt, number) order by asked.number;
+end
+$$;
+
 grant execute on function register_worker(text, text, text, text[], int, float8), claim(bigint, int),
-  start(bigint, uuid[], bigint[]), heartbeat(bigint, uuid[], bigint[]), retire_worker(bigint),
-  append_log(bigint, uuid, bigint, text, bigint, bytea), read_blob(bigint, uuid, bigint, text, int, int)
-  to cordon_worker;
+  start(bigint, uuid[], bigint[], text[]), heartbeat(bigint, uuid[], bigint[]), retire_worker(bigint),
+  append_log(bigint, uuid, bigint, text, bigint, bytea), read_blob(bigint, uuid, bigint, text, int, int),
+  attempt_published(bigint, uuid[], int[]) to cordon_worker;

@@ -84,13 +84,13 @@ begin
 end
 $$;
 
--- Gives leases back. A job that had not started waits again as the same attempt; one that had is over as `lost` and
--- waits as the next. One that was cancelled meanwhile is over for good.
-create function release(worker bigint, jobs uuid[], tokens bigint[], started boolean, reason text) returns void
+-- Ends leases of a worker without a report. An attempt that had not begun is none: the job waits again under the same
+-- number. One that had begun, because its start is on record or because the worker says so, is over as `lost`, and the
+-- job waits for the next one while attempts remain. A job that was cancelled meanwhile is over as `cancelled`.
+create function give_back(me worker, jobs uuid[], tokens bigint[], started boolean, reason text) returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
-  me constant worker := own_worker(release.worker);
   queues smallint[];
   queue_id smallint;
 begin
@@ -98,25 +98,30 @@ begin
     select * from unnest(jobs, tokens) g (job, token)
   ), gone as (
     delete from lease l using given g where l.job = g.job and l.token = g.token and l.worker = me.id
-    returning l.*, l.started_at is not null or release.started as begun
+    returning l.*, l.started_at is not null or give_back.started as begun
+  ), ended as (
+    select g.*, g.cancel or (g.begun and g.attempt >= j.max_attempts) as final
+    from gone g cross join lateral (select * from job where job.id = g.job offset 0) j
   ), written as (
-    insert into attempt (job, attempt, final, via, tenant, queue, outcome, reason, token, worker, worker_name,
-      worker_role, host, build, started_at)
-    select g.job, g.attempt, g.cancel, 'release', g.tenant, g.queue,
-      case when g.cancel then 'cancelled' else 'lost' end, release.reason, g.token, me.id, me.name, me.role,
-      me.host, me.build, g.started_at
-    from gone g where g.begun or g.cancel
+    insert into attempt (job, attempt, final, via, tenant, queue, outcome, reason, code, inputs, isolation, token,
+      worker, worker_name, worker_role, host, build, started_at)
+    select e.job, e.attempt, e.final, 'release', e.tenant, e.queue,
+      case when e.cancel then 'cancelled' else 'lost' end, give_back.reason, e.attribution ->> 'code',
+      nullif(e.attribution -> 'inputs', 'null'), nullif(e.attribution -> 'isolation', 'null'), e.token, me.id, me.name,
+      me.role, me.host, me.build, e.started_at
+    from ended e where e.begun or e.cancel
   ), again as (
     insert into ready (queue, priority, job, tenant, attempt)
-    select g.queue, g.priority, g.job, g.tenant, case when g.begun then g.attempt else g.attempt - 1 end
-    from gone g where not g.cancel returning queue
+    select e.queue, e.priority, e.job, e.tenant, case when e.begun then e.attempt else e.attempt - 1 end
+    from ended e where not e.final returning queue
   ), noted as (
     insert into audit (what, job, attempt, worker, detail)
     select case when l.job is null then 'late' else 'released' end, g.job,
       coalesce(l.attempt, (select a.attempt from attempt a where a.job = g.job and a.token = g.token)), me.id,
       jsonb_build_object(
-        'token', g.token, 'started', coalesce(l.begun, release.started), 'reason', release.reason, 'host', me.host)
-    from given g left join gone l on l.job = g.job and l.token = g.token
+        'token', g.token, 'started', coalesce(l.begun, give_back.started), 'final', coalesce(l.final, false),
+        'reason', give_back.reason, 'host', me.host)
+    from given g left join ended l on l.job = g.job and l.token = g.token
   )
   select array_agg(distinct queue) into queues from again;
   foreach queue_id in array coalesce(queues, '{}') loop
@@ -125,9 +130,19 @@ begin
 end
 $$;
 
+-- A worker gives leases back; see give_back.
+create function release(worker bigint, jobs uuid[], tokens bigint[], started boolean, reason text) returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+begin
+  perform give_back(own_worker(worker), jobs, tokens, started, reason);
+end
+$$;
+
 -- Ends what nobody will end: leases whose worker is gone or silent for longer than its lease, or that are past their
 -- hard deadline. In small batches, skipping rows another rescue holds. Also promotes what is due and forgets workers
 -- that have been silent for a day and hold nothing.
+-- A job whose cancel was asked for is over. It is `cancelled` only if its attempt never started: of one that had,
+-- nobody knows how it ended, it may have done all its work, so it stays `lost`, with the cancel in the reason.
 create function rescue(most int) returns int
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
@@ -146,17 +161,19 @@ begin
     returning *
   ), ended as (
     select g.*, g.cancel or g.attempt >= j.max_attempts as final,
+      case when g.cancel and g.started_at is null then 'cancelled' else 'lost' end as outcome,
       case when w.id is null or w.seen_at < clock_timestamp() - make_interval(secs => w.lease_seconds)
         then 'worker gone' else 'deadline passed' end as reason,
       w.name as worker_name, w.role as worker_role, w.host, w.build
     from gone g left join worker w on w.id = g.worker
     cross join lateral (select * from job where job.id = g.job offset 0) j
   ), written as (
-    insert into attempt (job, attempt, final, via, tenant, queue, outcome, reason, token, worker, worker_name,
-      worker_role, host, build, started_at)
-    select e.job, e.attempt, e.final, 'rescue', e.tenant, e.queue, 'lost',
-      e.reason || case when e.cancel then '; cancelled' else '' end, e.token, e.worker, e.worker_name, e.worker_role,
-      e.host, e.build, e.started_at
+    insert into attempt (job, attempt, final, via, tenant, queue, outcome, reason, code, inputs, isolation, token,
+      worker, worker_name, worker_role, host, build, started_at)
+    select e.job, e.attempt, e.final, 'rescue', e.tenant, e.queue, e.outcome,
+      e.reason || case when e.cancel then '; cancelled' else '' end, e.attribution ->> 'code',
+      nullif(e.attribution -> 'inputs', 'null'), nullif(e.attribution -> 'isolation', 'null'), e.token, e.worker,
+      e.worker_name, e.worker_role, e.host, e.build, e.started_at
     from ended e
   ), again as (
     insert into ready (queue, priority, job, tenant, attempt)

@@ -16,13 +16,14 @@ language sql stable security definer set search_path = cordon, pg_temp as $$
   ) s limit 1
 $$;
 
-create function record(job uuid, attempt int default null) returns jsonb
+-- `attempt` is wider than any attempt's number, so that one which cannot exist is refused like one which does not.
+create function record(job uuid, attempt bigint default null) returns jsonb
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
   j constant job := visible_job(record.job, sees_all());
   now_state constant record := job_state(j.id);
-  shown_attempt constant int := coalesce(record.attempt, now_state.attempt);
+  shown_attempt constant bigint := coalesce(record.attempt, now_state.attempt);
   a attempt;
   l lease;
   w worker;
@@ -42,6 +43,9 @@ begin
     a.host := w.host;
     a.build := w.build;
     a.started_at := l.started_at;
+    a.code := l.attribution ->> 'code';
+    a.inputs := nullif(l.attribution -> 'inputs', 'null');
+    a.isolation := nullif(l.attribution -> 'isolation', 'null');
   end if;
   return jsonb_build_object(
     'job', j.id, 'tenant', j.tenant, 'queue', (select q.name from queue q where q.id = j.queue),
@@ -52,7 +56,7 @@ begin
     || jsonb_build_object('attribution', jsonb_build_object(
       'enqueued_by', j.enqueued_by, 'tenant', j.tenant, 'worker', a.worker_name || '#' || a.worker,
       'worker_role', a.worker_role, 'host', a.host, 'build', a.build, 'policy', j.policy, 'code', a.code,
-      'inputs', a.inputs, 'isolation', a.isolation))
+      'inputs', a.inputs, 'isolation', '{"uid": null}' || a.isolation))
     || jsonb_build_object('enqueued_at', iso(j.enqueued_at), 'started_at', iso(a.started_at),
       'finished_at', iso(a.finished_at), 'attempts', (
         select coalesce(jsonb_agg(jsonb_build_object(
@@ -63,7 +67,8 @@ begin
 end
 $$;
 
--- The newest jobs this session may see, in a state, in a queue.
+-- The newest jobs this session may see, in a state, in a queue. Only who sees everything is told that a queue does not
+-- exist; to others one that is unknown and one without jobs of theirs look the same.
 create function jobs(state text default null, queue text default null, most int default 100) returns setof jsonb
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
@@ -77,7 +82,10 @@ begin
   elsif not coalesce(most between 1 and 1000, false) then
     perform refuse('22023', 'limit', format('%s is not 1 to 1000', coalesce(most::text, 'null')));
   elsif jobs.queue is not null and wanted is null then
-    perform refuse('42501', 'queue', shown(jobs.queue) || ' is unknown');
+    if everything then
+      perform refuse('42501', 'queue', shown(jobs.queue) || ' is unknown');
+    end if;
+    return;
   end if;
   return query
     with ids (id) as (
@@ -113,13 +121,13 @@ $$;
 
 -- Pieces of an attempt's streams after a sequence number; without an attempt, those of the one that runs, or else of
 -- the last that ended.
-create function logs(job uuid, attempt int, after bigint, most int)
+create function logs(job uuid, attempt bigint, after bigint, most int)
 returns table (attempt_number int, stream text, sequence bigint, at timestamptz, bytes bytea)
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
   j constant job := visible_job(logs.job, sees_all());
-  wanted constant int := coalesce(logs.attempt, (select l.attempt from lease l where l.job = j.id),
+  wanted constant bigint := coalesce(logs.attempt, (select l.attempt from lease l where l.job = j.id),
     (select max(a.attempt) from attempt a where a.job = j.id));
 begin
   if not coalesce(most between 1 and 10000, false) then
@@ -138,6 +146,6 @@ language sql stable security definer set search_path = cordon, pg_temp as $$
   from audit a where a.id > after order by a.id limit least(most, 10000)
 $$;
 
-grant execute on function record(uuid, int), jobs(text, text, int), logs(uuid, int, bigint, int)
+grant execute on function record(uuid, bigint), jobs(text, text, int), logs(uuid, bigint, bigint, int)
   to cordon_producer, cordon_operator, cordon_auditor;
 grant execute on function audit_events(bigint, int) to cordon_operator, cordon_auditor;

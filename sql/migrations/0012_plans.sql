@@ -14,11 +14,12 @@ declare
   setting text;
 begin
   foreach pinned in array array[
-    'promote(int)', 'claim(bigint, int)', 'start(bigint, uuid[], bigint[])', 'heartbeat(bigint, uuid[], bigint[])',
+    'promote(int)', 'claim(bigint, int)', 'start(bigint, uuid[], bigint[], text[])',
+    'heartbeat(bigint, uuid[], bigint[])', 'attempt_published(bigint, uuid[], int[])',
     'append_log(bigint, uuid, bigint, text, bigint, bytea)', 'read_blob(bigint, uuid, bigint, text, int, int)',
-    'complete(bigint, uuid[], bigint[], text[], text[])', 'release(bigint, uuid[], bigint[], boolean, text)',
-    'rescue(int)', 'visible_job(uuid, boolean)', 'cancel(uuid)', 'job_state(uuid)', 'record(uuid, int)',
-    'jobs(text, text, int)', 'logs(uuid, int, bigint, int)']
+    'complete(bigint, uuid[], bigint[], text[], text[])', 'give_back(worker, uuid[], bigint[], boolean, text)',
+    'rescue(int)', 'visible_job(uuid, boolean)', 'cancel(uuid)', 'job_state(uuid)', 'record(uuid, bigint)',
+    'jobs(text, text, int)', 'logs(uuid, bigint, bigint, int)']
   loop
     foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin']
     loop

@@ -1,2 +1,2 @@
 -- Tells that a worker lives; says which of its jobs to cancel and which it has lost.
-select job::text as job, verdict from cordon.heartbeat($1::bigint, $2::text[]::uuid[], $3::bigint[])
+select token, verdict from cordon.heartbeat($1::bigint, $2::text[]::uuid[], $3::bigint[])

@@ -48,6 +48,9 @@ ssize_t cordon_receive_packet(int socket, void *bytes, size_t capacity, int desc
 int cordon_filesystem_space(int descriptor, uint64_t *blocks, uint64_t *blocks_free, uint64_t *inodes,
                             uint64_t *inodes_free);
 
+/// syncfs(2): the filesystem that holds the descriptor's file. Any thread, any time.
+int cordon_sync_filesystem(int descriptor);
+
 /// close_range(2): closes the descriptors first..last. Any thread; other threads lose theirs too.
 int cordon_close_range(unsigned first, unsigned last);
 
