@@ -54,9 +54,8 @@ final class HybridCgroup: CellCgroup {
       try memory.writeText("\(limits.memoryBytes)", to: HybridCgroup.swapLimit)
     }
     try memory.writeText("0", to: "memory.swappiness")
-    // TCP buffers have a counter of their own, which counts only once it has a limit. The filter refuses such sockets
-    // on this layout (`SocketScope.local`); this bounds one that comes in by another way. Absent in a kernel without
-    // IP.
+    // TCP buffers have a counter of their own, which counts only once it has a limit. The filter refuses such sockets;
+    // this bounds one that comes in by another way. Absent in a kernel without IP.
     if faccessat(memory.raw, HybridCgroup.socketLimit, F_OK, 0) == 0 {
       try memory.writeText("\(limits.memoryBytes)", to: HybridCgroup.socketLimit)
     }

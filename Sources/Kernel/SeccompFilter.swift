@@ -8,7 +8,7 @@ public struct SeccompFilter: Equatable, Sendable {
   public let instructions: [UInt8]
 
   /// Compiles the policy for the architecture this runs on.
-  public static func compile(_ sockets: SocketScope) throws(SystemError) -> SeccompFilter {
+  public static func compile() throws(SystemError) -> SeccompFilter {
     guard let context = seccomp_init(deny) else { throw SystemError("seccomp_init", errno: ENOMEM) }
     defer { seccomp_release(context) }
     // A call by another ABI (32-bit, x32) has other numbers; none of the rules below would mean what it says.
@@ -25,7 +25,7 @@ public struct SeccompFilter: Equatable, Sendable {
     for number in (SystemCallPolicy.newestKnown + 1)...SystemCallPolicy.newestAnswered {
       try add(number, named: "\(number)", action: error(ENOSYS), [], to: context)
     }
-    for (name, alternatives) in SystemCallPolicy.conditional(sockets) {
+    for (name, alternatives) in SystemCallPolicy.conditional {
       guard let number = try resolve(name) else { continue }
       for comparisons in alternatives { try add(number, named: name, action: allow, comparisons, to: context) }
     }

@@ -6,16 +6,6 @@ import Glibc
 // Arguments are compared in their low 32 bits wherever the kernel reads an int: the upper half of the register is the
 // caller's, and a comparison of all 64 bits could be passed by with garbage there.
 
-/// Which sockets a job may make. None leads out of the cell; the question is whose memory their buffers are.
-public enum SocketScope: Sendable {
-  /// Local sockets, and TCP and UDP over the cell's own loopback interface: for a unified hierarchy, which has one
-  /// counter for the buffers of all.
-  case localAndInternet
-  /// Local sockets alone, which v1 charges as well. It never charges UDP, and TCP (memory.kmem.tcp) only from accept(2)
-  /// on: connections that a listener does not accept held 2 GiB of the host's memory for a cell of 64 MiB.
-  case local
-}
-
 /// What a job may ask of the kernel.
 enum SystemCallPolicy {
   /// One comparison: argument `index`, masked, equals `value`.
@@ -141,15 +131,13 @@ enum SystemCallPolicy {
     names: "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr")
 
   /// Allowed when one of the alternatives holds; each is a conjunction.
-  static func conditional(_ sockets: SocketScope) -> [(name: String, alternatives: [[Comparison]])] {
-    [
-      ("clone", [[Comparison(index: 0, mask: namespaceFlags, value: 0)]]),
-      ("socket", sockets == .localAndInternet ? localKinds + internetKinds : localKinds),
-      ("socketpair", localKinds),
-      ("personality", [[.int(0, 0)], [.int(0, 0xFFFF_FFFF)]]),
-      ("ioctl", ioctls.map { [.int(1, $0.request)] }),
-    ]
-  }
+  static let conditional: [(name: String, alternatives: [[Comparison]])] = [
+    ("clone", [[Comparison(index: 0, mask: namespaceFlags, value: 0)]]),
+    ("socket", localKinds),
+    ("socketpair", localKinds),
+    ("personality", [[.int(0, 0)], [.int(0, 0xFFFF_FFFF)]]),
+    ("ioctl", ioctls.map { [.int(1, $0.request)] }),
+  ]
 
   /// CLONE_NEW* of clone(2). CLONE_NEWTIME lies in the bits of the exit signal there and is out of reach.
   private static let namespaceFlags = (Namespaces.cell.union(.user)).rawValue
@@ -165,18 +153,14 @@ enum SystemCallPolicy {
   private static let datagram: Int64 = 2
   private static let sequencedPacket: Int64 = 5
 
-  /// Local sockets. The kernel takes the type SOCK_RAW for datagrams there, and no program needs that.
+  /// Local sockets alone; their buffers are charged to the cell on both cgroup layouts. Internet sockets lead nowhere in
+  /// an empty network namespace, and their buffers escape the memory limit: v1 never charges UDP, and on both layouts
+  /// the buffers of a TCP connection are charged only from accept(2) on. Connections that a listener did not accept held
+  /// 2 GiB of the host's memory for a cell of 64 MiB on v1, 231 MiB on v2, where the host's tcp_mem ended it.
+  ///
+  /// The kernel takes the type SOCK_RAW for datagrams there, and no program needs that.
   private static let localKinds: [[Comparison]] = [stream, datagram, sequencedPacket].map {
     [.int(0, unixFamily), type($0)]
-  }
-
-  /// IPv4 and IPv6 over TCP and UDP. Everything else is refused before the kernel looks for a module: raw and packet
-  /// sockets (type 10 is rewritten to AF_PACKET past the family), SCTP and DCCP, which are the default protocols of
-  /// types 5 and 6, and every other protocol.
-  private static let internetKinds: [[Comparison]] = [Int64(AF_INET), Int64(AF_INET6)].flatMap { family in
-    [(stream, Int64(IPPROTO_TCP)), (datagram, Int64(IPPROTO_UDP))].flatMap { kind, transport in
-      [Int64(0), transport].map { [.int(0, family), type(kind), .int(2, $0)] }
-    }
   }
 
   /// Requests that ordinary programs make on files, pipes, sockets and (to learn that they have none) terminals.

@@ -40,7 +40,7 @@ struct Host {
       try CgroupArea(layout: try .ofHost(proc: proc), base: configuration.cgroupBase, proc: proc)
     }
     let filter = try requiring("seccomp", fix: "install libseccomp 2.5 or later") { () throws(SystemError) in
-      try SeccompFilter.compile(cgroups.isUnified ? .localAndInternet : .local)
+      try SeccompFilter.compile()
     }
     let hostNamespaces = try NamespaceIdentities.read("self", proc: proc)
     do {
