@@ -1,4 +1,3 @@
-import Dispatch
 import Jobs
 import Logging
 import Postgres
@@ -57,13 +56,15 @@ struct AttemptRun: Sendable {
     do {
       let specification = try readableSpecification()
       let stage = try sandbox.stage()
-      defer { stage.remove() }
-      let materials = try await Materials(claim: claim, specification: specification, stage: stage, run: self)
-      guard try await start(materials) else {
-        // Cancelled between claim and start, or no longer ours; the database knows which.
-        return await complete(materials.report(.cancelled))
+      let end: End
+      do {
+        end = try await perform(specification, stage)
+      } catch {
+        try? await onBlockingThread { stage.remove() }
+        throw error
       }
-      return await runStarted(materials)
+      try? await onBlockingThread { stage.remove() }
+      return end
     } catch let refusal as Refusal {
       return await complete(AttemptReport(outcome: .refused, reason: refusal.reason))
     } catch {
@@ -72,12 +73,23 @@ struct AttemptRun: Sendable {
     }
   }
 
+  private func perform(_ specification: JobSpecification, _ stage: Stage) async throws -> End {
+    let materials = try await Materials(claim: claim, specification: specification, stage: stage, run: self)
+    guard try await start(materials) else {
+      // Cancelled between claim and start, or no longer ours; the database knows which.
+      return await complete(materials.report(.cancelled))
+    }
+    return await runStarted(materials)
+  }
+
   private func start(_ materials: Materials) async throws -> Bool {
     let facts = sandbox.facts
     let attribution = StartAttribution(
       code: materials.code, inputs: materials.inputs,
       isolation: Isolation(cgroup: facts.cgroup, namespaces: facts.namespaces, filter: facts.filter, uid: nil))
-    return try await store.start(worker: worker, [(claim, attribution)]).contains(claim.job)
+    return try await insist {
+      try await store.start(worker: worker, [(claim, attribution)]).contains(claim.job)
+    }
   }
 
   private func runStarted(_ materials: Materials) async -> End {
@@ -128,31 +140,26 @@ struct AttemptRun: Sendable {
     let end = await complete(report)
     switch end {
     case .recorded: publications.settled(claim)
-    case .late:
-      if let published { try Outputs.withdraw(published) }
-      publications.settled(claim)
-    case .givenBack, .failed: break
+    case .late, .givenBack, .failed:
+      // The note stays, and with it the question: what lies there is withdrawn once the database says, asked anew,
+      // that the attempt ended without it.
+      break
     }
     return end
   }
 
   /// Copies and publishes the outputs, on a thread where waiting for a disk holds up nobody else.
   private func collect(_ ended: CellReport) async throws -> (Collected, published: String?) {
-    try await withCheckedThrowingContinuation { continuation in
-      DispatchQueue.global().async {
-        continuation.resume(
-          with: Result {
-            let collected = try Outputs.collect(
-              ended, approvedRoot: configuration.approvedRoot, tenant: claim.tenant, job: claim.job.description,
-              attempt: claim.attempt, limits: claim.limits, isCancelled: { stopFlag.isRaised })
-            do {
-              if let destination = collected.destination { try publications.begin(claim, path: destination) }
-              return (collected, try collected.publish())
-            } catch {
-              collected.discard()
-              throw error
-            }
-          })
+    try await onBlockingThread {
+      let collected = try Outputs.collect(
+        ended, approvedRoot: configuration.approvedRoot, tenant: claim.tenant, job: claim.job.description,
+        attempt: claim.attempt, limits: claim.limits, isCancelled: { stopFlag.isRaised })
+      do {
+        if let destination = collected.destination { try publications.begin(claim, path: destination) }
+        return (collected, try collected.publish())
+      } catch {
+        collected.discard()
+        throw error
       }
     }
   }
@@ -179,12 +186,15 @@ struct AttemptRun: Sendable {
       let recorded = try await insist { try await store.complete(worker: worker, claim: claim, report: report) }
       return recorded ? .recorded(report.outcome) : .late
     } catch {
-      logger.error("whether the result was recorded is not known", metadata: ["error": "\(error)"])
+      logger.error("the result could not be recorded", metadata: ["error": "\(error)"])
+      // Fenced, so harmless if it was recorded after all; without it the lease would live on with this worker.
+      _ = await giveBack(started: true, reason: "worker: \(error)")
       return .failed("\(error)")
     }
   }
 
   private func fail(_ error: any Error, started: Bool) async -> End {
+    if stopFlag.isRaised { return await giveBack(started: started, reason: "stopped: \(error)") }
     logger.error("the worker could not run the attempt", metadata: ["error": "\(error)"])
     _ = await giveBack(started: started, reason: "worker: \(error)")
     return .failed("\(error)")
@@ -202,7 +212,7 @@ struct AttemptRun: Sendable {
 
   /// Repeats `statement` until the database answers, or the worker leaves. Safe because these statements are fenced
   /// by the lease's token and idempotent under it.
-  private func insist<Value: Sendable>(_ statement: @Sendable () async throws -> Value) async throws -> Value {
+  func insist<Value: Sendable>(_ statement: @Sendable () async throws -> Value) async throws -> Value {
     while true {
       do {
         return try await statement()
@@ -219,8 +229,11 @@ struct AttemptRun: Sendable {
   private static func isTransient(_ error: any Error) -> Bool {
     guard let error = error as? PostgresError else { return false }
     if error.isConnectionLoss || error.kind == .deadline || error.kind == .connection { return true }
-    // Serialization, deadlock, shutdown, crash, starting up, too many connections, statement and lock timeouts.
-    return ["40001", "40P01", "57P01", "57P02", "57P03", "53300", "57014", "55P03"].contains(error.sqlState)
+    guard let state = error.sqlState else { return false }
+    // Serialization and deadlock; a standby that was not promoted yet; a lock timeout; then whole classes: out of
+    // resources, an operator's intervention (shutdown, crash, starting up, statement timeout), the system's own errors.
+    return ["40001", "40P01", "25006", "55P03"].contains(state)
+      || ["53", "57", "58"].contains { state.hasPrefix($0) }
   }
 }
 

@@ -25,7 +25,7 @@ struct Materials: Sendable {
     if let program = command.program {
       guard let source = specification.code else { throw Refusal("code: missing") }
       let bytes = try await Self.bytes(of: source, field: "code", stage: stage, run: run)
-      code = try stage.writeJobFile(name: program, bytes: bytes, executable: false)
+      code = try await onBlockingThread { try stage.writeJobFile(name: program, bytes: bytes, executable: false) }
     } else {
       // There is no program file: the digest covers the exact command.
       code = sha256(specification.argv.map { Array($0.utf8) + [0] }.flatMap { $0 })
@@ -38,10 +38,10 @@ struct Materials: Sendable {
     for (name, source) in specification.inputs.sorted(by: { $0.key < $1.key }) {
       let field = "inputs.\(name)"
       if case .path(let path) = source {
-        inputs.append(try Self.copy(path, as: name, field: field, stage: stage, run: run))
+        inputs.append(try await Self.copy(path, as: name, field: field, stage: stage, run: run))
       } else {
         let bytes = try await Self.bytes(of: source, field: field, stage: stage, run: run)
-        inputs.append(try stage.writeInput(name: name, bytes: bytes))
+        inputs.append(try await onBlockingThread { try stage.writeInput(name: name, bytes: bytes) })
       }
     }
   }
@@ -60,15 +60,9 @@ struct Materials: Sendable {
 
   private static func copy(
     _ path: String, as name: String, field: String, stage: Stage, run: AttemptRun
-  ) throws -> InputFacts {
-    guard let root = run.configuration.inputRoot else {
-      throw Refusal("\(field): this worker has no input root (cordon worker --input-root DIR)")
-    }
-    do {
-      return try stage.copyInput(name: name, root: root, path: path)
-    } catch {
-      throw Refusal("\(field): \(error)")
-    }
+  ) async throws -> InputFacts {
+    let root = try inputRoot(run, field: field)
+    return try await namingInput(field) { try stage.copyInput(name: name, root: root, path: path) }
   }
 
   private static func bytes(
@@ -78,20 +72,38 @@ struct Materials: Sendable {
     case .text(let text):
       return Array(text.utf8)
     case .blob(let digest):
-      let bytes = try await run.store.readBlob(worker: run.worker, claim: run.claim, digest: digest)
+      let bytes = try await run.insist {
+        try await run.store.readBlob(worker: run.worker, claim: run.claim, digest: digest)
+      }
       guard sha256(bytes) == digest else { throw Refusal("\(field): the stored bytes do not have \(digest)") }
       return bytes
     case .path(let path):
-      guard let root = run.configuration.inputRoot else {
-        throw Refusal("\(field): this worker has no input root (cordon worker --input-root DIR)")
-      }
-      do {
-        return try Stage.readBeneath(root: root, path: path)
-      } catch {
-        throw Refusal("\(field): \(error)")
-      }
+      let root = try inputRoot(run, field: field)
+      return try await namingInput(field) { try Stage.readBeneath(root: root, path: path) }
     }
   }
+
+  private static func inputRoot(_ run: AttemptRun, field: String) throws -> String {
+    guard let root = run.configuration.inputRoot else {
+      throw Refusal("\(field): this worker has no input root (cordon worker --input-root DIR)")
+    }
+    return root
+  }
+
+  /// What is wrong with the file a job named is the job's refusal; a disk of ours that is full or failing is not.
+  private static func namingInput<Value: Sendable>(
+    _ field: String, _ work: @escaping @Sendable () throws -> Value
+  ) async throws -> Value {
+    do {
+      return try await onBlockingThread(work)
+    } catch let error as SandboxError where error.errno.map(faultsOfTheName.contains) ?? true {
+      throw Refusal("\(field): \(error)")
+    }
+  }
+
+  private static let faultsOfTheName: Set<Int32> = [
+    ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, EXDEV, EFBIG, EISDIR, ENAMETOOLONG, EINVAL, EAGAIN,
+  ]
 }
 
 /// The digest of bytes in memory.

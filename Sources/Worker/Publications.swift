@@ -32,6 +32,11 @@ struct Publications: Sendable {
     let handle = try FileHandle(forUpdating: file)
     try handle.synchronize()
     try handle.close()
+    // The name as well as the bytes, or a crash would leave the published directory and no note.
+    let names = open(directory.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard names >= 0 else { throw CocoaError(.fileNoSuchFile) }
+    defer { close(names) }
+    guard fsync(names) == 0 else { throw CocoaError(.fileWriteUnknown) }
   }
 
   /// The database has said what became of the attempt, and the directory is as it should be.
@@ -40,23 +45,32 @@ struct Publications: Sendable {
   }
 
   /// Asks the database about every note and withdraws the directories of attempts that ended without them.
-  func settleOld(store: Store, worker: Int64, logger: Logger) async throws {
+  /// - Parameter held: attempts that still run here; they settle their own.
+  func settleOld(
+    store: Store, worker: Int64, held: [(job: JobID, attempt: Int)], logger: Logger
+  ) async throws {
     let notes = try FileManager.default.contentsOfDirectory(at: directory, includingPropertiesForKeys: nil).compactMap {
       try? JSONDecoder().decode(Note.self, from: Data(contentsOf: $0))
     }
     let known = notes.compactMap { note in JobID(note.job).map { (note, (job: $0, attempt: note.attempt)) } }
+      .filter { entry in !held.contains { $0 == entry.1 } }
     guard !known.isEmpty else { return }
     let verdicts = try await store.published(worker: worker, known.map(\.1))
     for ((note, _), verdict) in zip(known, verdicts) {
-      switch verdict {
-      case .open, .unknown: continue
-      case .dead:
-        logger.notice(
-          "withdrawing outputs of an attempt that was not recorded", metadata: ["path": "\(note.published)"])
-        try Outputs.withdraw(note.published)
-      case .published: break
+      do {
+        switch verdict {
+        case .open, .unknown: continue
+        case .dead:
+          logger.notice(
+            "withdrawing outputs of an attempt that was not recorded", metadata: ["path": "\(note.published)"])
+          try await onBlockingThread { try Outputs.withdraw(note.published) }
+        case .published: break
+        }
+        try FileManager.default.removeItem(at: url(note.job, note.attempt))
+      } catch {
+        // One that cannot be settled now must not keep the others from it.
+        logger.warning("outputs could not be settled", metadata: ["path": "\(note.published)", "error": "\(error)"])
       }
-      try FileManager.default.removeItem(at: url(note.job, note.attempt))
     }
   }
 

@@ -39,6 +39,7 @@ public actor Worker {
   private var cells: [Int64: RunningCell] = [:]
   private var stopFlags: [Int64: StopFlag] = [:]
   private var id: Int64 = 0
+  private var wardenIsGone = false
   private var lastHeartbeat = ContinuousClock.now
   private var failurePause = Backoff(base: .seconds(1), ceiling: .seconds(30))
   private var pausedUntil = ContinuousClock.now
@@ -104,6 +105,8 @@ public actor Worker {
     }
     await retire()
     logger.info("left", metadata: ["worker": "\(id)"])
+    // Whoever supervises this process must see that it did not leave of its own will.
+    if wardenIsGone { throw WorkerError.wardenIsGone }
   }
 
   /// Claims no more; attempts may finish within the drain timeout.
@@ -235,7 +238,8 @@ public actor Worker {
     cells[token] = nil
     stopFlags[token] = nil
     roster.remove(token: token)
-    if case .failed = end {
+    // Once for a blip that hits many attempts at a time.
+    if case .failed = end, ContinuousClock.now >= pausedUntil {
       let pause = failurePause.next()
       pausedUntil = .now + pause
       logger.warning("claims pause after a failure of this worker's own", metadata: ["for": "\(pause)"])
@@ -306,7 +310,8 @@ public actor Worker {
       do {
         let rescued = try await store.rescue(limit: 100)
         if rescued > 0 { logger.notice("rescued attempts of silent workers", metadata: ["count": "\(rescued)"]) }
-        try await publications.settleOld(store: store, worker: id, logger: logger)
+        let held = roster.entries.values.map { (job: $0.claim.job, attempt: $0.claim.attempt) }
+        try await publications.settleOld(store: store, worker: id, held: held, logger: logger)
       } catch {
         if !Task.isCancelled { logger.warning("rescue failed", metadata: ["error": "\(error)"]) }
       }
@@ -321,6 +326,7 @@ public actor Worker {
     await sandbox.waitUntilClosed()
     guard roster.mode != .leaving, !roster.mayLeave else { return }
     logger.critical("the warden is gone; leaving")
+    wardenIsGone = true
     leave()
   }
 }
@@ -335,9 +341,12 @@ private enum Channel {
 public enum WorkerError: Error, CustomStringConvertible {
   /// Controls this host does not enforce, each with its fix.
   case cannotConfine([Finding])
+  /// The warden died while the worker served.
+  case wardenIsGone
 
   public var description: String {
     switch self {
+    case .wardenIsGone: "the warden ended while the worker served; what ran was given back (its stderr says why)"
     case .cannotConfine(let findings):
       "this host cannot confine: "
         + findings.map { "\($0.control): \($0.detail)" + ($0.fix.map { " (fix: \($0))" } ?? "") }

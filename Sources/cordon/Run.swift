@@ -26,13 +26,14 @@ struct Run: AsyncParsableCommand {
 
   func run() async throws {
     try specification.rejectStrayOption(of: Self.self)
-    let signals = Signals()
-    defer { signals.cancel() }
     try await database.withStore { store in
       let text = try await specification.specification(store: store)
       let enqueued = try await store.enqueue(
         queue: specification.queue, specification: text, key: specification.key, runAt: nil,
         priority: specification.priority)
+      // From here on a signal cancels the job; before there is one, it ends this command as it ends any.
+      let signals = Signals()
+      defer { signals.cancel() }
       let received = signals.received
       let watcher = Task {
         var count = 0

@@ -82,8 +82,9 @@ struct WorkerOptions: ParsableArguments {
     let settings = ConnectionSettings(
       connection, applicationName: "cordon worker", connectTimeout: patience, statementTimeout: patience,
       cancelGrace: .seconds(1))
-    // Enough that heartbeats never wait behind the statements of attempts.
-    let pool = Pool(settings, maximum: min(slots, 8) + 3, waitLimit: patience)
+    // One for each attempt, which has one statement under way at most, and three for claim, heartbeat and rescue:
+    // a heartbeat never waits behind attempts. Connections are opened when they are needed.
+    let pool = Pool(settings, maximum: slots + 3, waitLimit: patience)
     do {
       let sandbox = try await Sandbox.start(
         SandboxConfiguration(

@@ -148,6 +148,8 @@ struct FaultJourneys {
   @Test("a worker that cannot publish gives back, pauses, and goes on when the directory is back")
   func brokenDirectory() async throws {
     let house = try await House(slots: 1)
+    // The worker serves once this has run.
+    #expect(try await house.tool.run(["run", "--", "true"]).status == 0)
     let artifacts = house.directory.path + "/artifacts"
     try FileManager.default.moveItem(atPath: artifacts, toPath: artifacts + ".aside")
     try Data().write(to: URL(fileURLWithPath: artifacts))
@@ -164,5 +166,34 @@ struct FaultJourneys {
     #expect(lost["attribution"]?["code"]?.string?.hasPrefix("sha256:") == true)
     #expect(lost["attribution"]?["isolation"]?["filter"]?.string?.hasPrefix("sha256:") == true)
     try await house.close()
+  }
+
+  @Test("the warden killed: its cells die, the worker gives back and leaves with code 3 for its supervisor to see")
+  func wardenKilled() async throws {
+    let house = try await House(slots: 1)
+    let marker = Marker()
+    let job = try await house.tool.enqueue(["--", "sleep", marker.text])
+    _ = try await house.tool.wait(for: job) { $0["state"] == .string("running") }
+    try await eventually("the job runs") { marker.exists }
+    let all = try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }
+    let parent = await house.up.process.processIdentifier
+    let wardens = all.filter { pid in
+      let words = (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8))?.split(separator: " ") ?? []
+      return words.count > 3 && words[1] == "(cordon-warden)" && words[3] == "\(parent)"
+    }
+    #expect(wardens.count == 1)
+    for warden in wardens { kill(warden, SIGKILL) }
+    try await eventually("the cell died with its warden", limit: .seconds(5)) { !marker.exists }
+    #expect(try await house.up.answer().status == 3)
+    let again = try RunningTool(
+      ["up", "--data", house.directory.path, "--slots", "1"], environment: ProcessInfo.processInfo.environment)
+    _ = try await House.url(printedBy: again)
+    let record = try await house.tool.wait(for: job) { $0["attempt"]?.integer == 2 }
+    #expect(record["attempts"]?.array?.first?["outcome"] == .string("lost"))
+    _ = try await house.tool.run(["cancel", job])
+    _ = try await house.tool.wait(for: job) { $0["state"] == .string("finished") }
+    again.signal(SIGTERM)
+    #expect(try await again.answer().status == 0)
+    try FileManager.default.removeItem(at: house.directory)
   }
 }

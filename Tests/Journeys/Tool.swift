@@ -66,23 +66,16 @@ struct Tool {
 
 /// A `cordon` process with its output in files, so that neither side can block the other.
 final class RunningTool: @unchecked Sendable {
-  let process = Process()
+  let process: Child
   private let directory: URL
 
   init(_ arguments: [String], environment: [String: String], stdin: [UInt8] = []) throws {
     directory = FileManager.default.temporaryDirectory.appending(path: "cordon-journey-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-    for name in ["stdout", "stderr"] {
-      _ = FileManager.default.createFile(atPath: directory.path + "/" + name, contents: nil)
-    }
     try Data(stdin).write(to: directory.appending(path: "stdin"))
-    process.executableURL = URL(fileURLWithPath: try Tool.executable)
-    process.arguments = arguments
-    process.environment = environment
-    process.standardInput = try FileHandle(forReadingFrom: directory.appending(path: "stdin"))
-    process.standardOutput = try FileHandle(forWritingTo: directory.appending(path: "stdout"))
-    process.standardError = try FileHandle(forWritingTo: directory.appending(path: "stderr"))
-    try process.run()
+    process = try Child(
+      Tool.executable, arguments, environment: environment, stdin: directory.path + "/stdin",
+      stdout: directory.path + "/stdout", stderr: directory.path + "/stderr")
   }
 
   deinit {
@@ -102,7 +95,7 @@ final class RunningTool: @unchecked Sendable {
     while process.isRunning {
       guard ContinuousClock.now < end else {
         signal(SIGKILL)
-        throw Problem("\(process.arguments ?? []) still runs after \(limit): \(stderr)")
+        throw Problem("\(process.arguments) still runs after \(limit): \(stderr)")
       }
       try await Task.sleep(for: .milliseconds(10))
     }

@@ -37,6 +37,11 @@ begin
   if found then
     perform refuse('22023', 'report.outcome', shown(stranger) || ' is no outcome');
   end if;
+  -- The same completion may be asked again while the first one still commits. Waiting for its row here, in a statement
+  -- of its own, lets the next statement see what it wrote; one statement that waited would still look at the past and
+  -- call a recorded attempt late.
+  perform from lease l join unnest(jobs, tokens) g (job, token) on l.job = g.job and l.token = g.token
+  where l.worker = me.id order by l.job for update of l;
   return query
     with given as (
       select g.job, g.token, g.report::jsonb as report, g.result, parse_result(g.result) as parsed
