@@ -70,10 +70,7 @@ let package = Package(
     // The loop and the command line.
     .target(
       name: "Worker",
-      dependencies: [
-        "Jobs", "Postgres", "Store", "Sandbox", .product(name: "Crypto", package: "swift-crypto"),
-        .product(name: "Logging", package: "swift-log"),
-      ],
+      dependencies: ["Jobs", "Postgres", "Store", "Sandbox", .product(name: "Logging", package: "swift-log")],
       swiftSettings: settings),
     .executableTarget(
       name: "cordon",

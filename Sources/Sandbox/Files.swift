@@ -150,7 +150,8 @@ func makeDirectories(_ path: String, mode: mode_t, parents: mode_t? = nil) throw
   guard mkdir(path, mode) == 0 || errno == EEXIST else { throw SystemError("mkdir \(path)", errno: errno) }
 }
 
-func sha256(_ bytes: [UInt8]) -> Jobs.Digest { Jobs.Digest(sha256: SHA256.hash(data: bytes)) }
+/// The digest of bytes in memory.
+public func sha256(_ bytes: [UInt8]) -> Jobs.Digest { Jobs.Digest(sha256: SHA256.hash(data: bytes)) }
 
 /// A name nobody can guess or already uses: 128 random bits in hexadecimal digits.
 func randomName() -> FileName {

@@ -10,8 +10,8 @@ import Store
 //   start         the database records, durably, that the attempt begins; only then may a job byte run
 //   run           the warden's cell runs; its output goes to the database while it runs
 //   collect       the cell's cgroup is empty by now; outputs are copied, digested and published by one rename
-//   complete      one statement ends the lease and records everything; if the lease is gone, the published
-//                 directory is withdrawn again and nothing else happens
+//   complete      one statement ends the lease and records everything; if the lease is gone, nothing is recorded
+//                 but a note, and `Publications` withdraws the published directory
 //
 // Publishing comes before completing: the record never names a directory that is not there. What was published is
 // withdrawn only when the database says that the attempt is not recorded. Silence is no answer: a commit whose

@@ -1,4 +1,3 @@
-import Crypto
 import Glibc
 import Jobs
 import Sandbox
@@ -9,7 +8,7 @@ struct Materials: Sendable {
   private let stage: Stage
   private let command: CellCommand
   private let stdin: [UInt8]?
-  private(set) var code: Jobs.Digest?
+  private(set) var code: Digest?
   private(set) var inputs: [InputFacts] = []
 
   /// Writes program, parameters and inputs into the stage.
@@ -104,9 +103,4 @@ struct Materials: Sendable {
   private static let faultsOfTheName: Set<Int32> = [
     ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, EXDEV, EFBIG, EISDIR, ENAMETOOLONG, EINVAL, EAGAIN,
   ]
-}
-
-/// The digest of bytes in memory.
-func sha256(_ bytes: [UInt8]) -> Jobs.Digest {
-  Jobs.Digest(sha256: SHA256.hash(data: bytes))
 }
