@@ -41,6 +41,7 @@ let package = Package(
     // Values and state machines; no I/O.
     .target(name: "Jobs", swiftSettings: settings),
     .target(name: "WardenProtocol", swiftSettings: settings),
+    .target(name: "CellPool", swiftSettings: settings),
 
     // The database.
     .target(name: "EventThread", dependencies: ["CLinux"], swiftSettings: settings),
@@ -57,7 +58,7 @@ let package = Package(
     .target(name: "CLinux", cSettings: cSettings),
     .target(name: "Kernel", dependencies: ["CLinux", "CSeccomp", "CCapability"], swiftSettings: settings),
     .executableTarget(
-      name: "cordon-warden", dependencies: ["Kernel", "WardenProtocol"], swiftSettings: settings,
+      name: "cordon-warden", dependencies: ["Kernel", "WardenProtocol", "CellPool"], swiftSettings: settings,
       linkerSettings: wardenLinking),
     .target(
       name: "Sandbox",
@@ -82,10 +83,19 @@ let package = Package(
       ],
       swiftSettings: settings),
 
+    // Measurements.
+    .executableTarget(
+      name: "SandboxBench",
+      dependencies: [
+        "Jobs", "Kernel", "Sandbox", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: settings),
+
     // Tests.
     .target(name: "TestKit", dependencies: ["Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
     .testTarget(name: "WardenProtocolTests", dependencies: ["WardenProtocol"], swiftSettings: settings),
+    .testTarget(name: "CellPoolTests", dependencies: ["CellPool"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "PrivateCluster", "TestKit"], swiftSettings: settings),
     .testTarget(name: "StoreTests", dependencies: ["Jobs", "Postgres", "Store", "TestKit"], swiftSettings: settings),

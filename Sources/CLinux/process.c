@@ -12,11 +12,13 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 _Static_assert(CORDON_RLIMIT_FSIZE == RLIMIT_FSIZE && CORDON_RLIMIT_CORE == RLIMIT_CORE &&
@@ -35,7 +37,51 @@ pid_t cordon_clone(uint64_t flags, int cgroup, int *pidfd) {
   return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
 }
 
+struct beside {
+  int member, cgroup, cause;
+  int *pidfd;
+  pid_t pid;
+  void (*run)(void *context);
+  void *context;
+};
+
+/// In a process that shares memory and descriptors with the caller, which waits for its end.
+static int enter_and_clone(void *argument) {
+  struct beside *beside = argument;
+  beside->pid = -1;
+  if (setns(beside->member, CLONE_NEWPID) == 0) {
+    struct clone_args arguments = {.flags = CLONE_PARENT | CLONE_PIDFD | CLONE_INTO_CGROUP,
+                                   .pidfd = (uint64_t)(uintptr_t)beside->pidfd,
+                                   .cgroup = (uint64_t)beside->cgroup};
+    beside->pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+    if (beside->pid == 0) beside->run(beside->context);
+  }
+  beside->cause = errno;
+  return 0;
+}
+
+pid_t cordon_clone_beside(int member, int cgroup, int *pidfd, void (*run)(void *context), void *context) {
+  // Deep enough for what the child runs on its copy of it.
+  enum { STACK = 1 << 20 };
+  struct beside beside = {
+      .member = member, .cgroup = cgroup, .pidfd = pidfd, .run = run, .context = context};
+  char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+  if (stack == MAP_FAILED) return -1;
+  pid_t between = clone(enter_and_clone, stack + STACK, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, &beside);
+  int cause = errno;
+  if (between > 0) {
+    while (waitpid(between, NULL, 0) < 0 && errno == EINTR) {
+    }
+    cause = beside.cause;
+  }
+  munmap(stack, STACK);
+  errno = cause;
+  return between < 0 ? -1 : beside.pid;
+}
+
 int cordon_unshare(int flags) { return unshare(flags); }
+
+int cordon_setns(int descriptor, int flags) { return setns(descriptor, flags); }
 
 int cordon_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 

@@ -19,11 +19,8 @@ public enum JSONValue: Codable, Hashable, Sendable {
       self = .null
     } else if let value = try? container.decode(Bool.self) {
       self = .bool(value)
-    } else if let value = try? container.decode(Int64.self) {
-      self = .integer(value)
-    } else if let double = try? container.decode(Double.self) {
-      let exact = try? container.decode(Decimal.self)
-      self = exact.map { Self.isExact(double, $0) ? .number(double) : .decimal($0) } ?? .number(double)
+    } else if let number = try Self.number(in: container) {
+      self = number
     } else if let value = try? container.decode(String.self) {
       self = .string(value)
     } else if let value = try? container.decode([JSONValue].self) {
@@ -32,6 +29,32 @@ public enum JSONValue: Codable, Hashable, Sendable {
       self = .object(try container.decode([String: JSONValue].self))
     }
   }
+
+  /// Nil for what is no number. The decoder rounds without a word where a type does not hold the number (as an Int64
+  /// 0.99999999999999999999 is 1 and 1e-330 is 0 to it), so each answer is checked against the others.
+  private static func number(in container: any SingleValueDecodingContainer) throws -> JSONValue? {
+    let exact = try? container.decode(Decimal.self)
+    let double = try? container.decode(Double.self)
+    if let value = try? container.decode(Int64.self) {
+      guard let exact else {
+        // Beyond a Decimal's exponents only zero is an integer of 64 bits.
+        if double == 0 { return .integer(value) }
+        throw DecodingError.dataCorruptedError(in: container, debugDescription: "a number is too close to zero")
+      }
+      if exact == Decimal(value) { return .integer(value) }
+    }
+    guard let double else { return nil }
+    guard let exact else { return .number(double) }
+    if isExact(double, exact) { return .number(double) }
+    guard "\(exact.significand.magnitude)".count <= maximumDigits else {
+      throw DecodingError.dataCorruptedError(
+        in: container, debugDescription: "a number has more than \(maximumDigits) digits")
+    }
+    return .decimal(exact)
+  }
+
+  /// Significant digits that a Decimal always holds.
+  private static let maximumDigits = 38
 
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
@@ -57,7 +80,7 @@ public enum JSONValue: Codable, Hashable, Sendable {
     if let integer = Int64(text) { return .integer(integer) }
     guard let double = Double(text), double.isFinite else { return nil }
     let significant = text.prefix { $0 != "e" && $0 != "E" }.filter(\.isNumber).drop { $0 == "0" }
-    guard significant.count <= 38 else { return nil }
+    guard significant.count <= maximumDigits else { return nil }
     // Beyond a Decimal's exponents there is only the Double.
     guard let decimal = Decimal(string: text), !decimal.isNaN, decimal.isZero == double.isZero else {
       return .number(double)

@@ -39,14 +39,22 @@ public protocol CellCgroup: AnyObject {
   var outOfMemory: Descriptor? { get }
   /// Sets the limits. Before the first process is in the group.
   func apply(_ limits: CgroupLimits) throws(SystemError)
-  /// Puts a process that was cloned into `handle` under every limit. Before it does anything of the job's.
-  func attach(_ process: pid_t) throws(SystemError)
+  /// Puts the calling process, cloned into `handle` and with one thread, under every limit.
+  func enter() throws(SystemError)
+  /// Whether a process is under every limit, from the text of its /proc/PID/cgroup.
+  func holds(_ membership: String) -> Bool
   func counters() throws(SystemError) -> CgroupCounters
   /// Removes the groups; false while the kernel still finds them busy.
   func remove() throws(SystemError) -> Bool
 }
 
 extension CellCgroup {
+  /// Whether `membership` names a group `name` in each hierarchy of `controllers`; "" is the v2 one.
+  static func names(_ name: String, for controllers: [String], in membership: String) -> Bool {
+    let groups = CgroupFile.groups(membership)
+    return controllers.allSatisfy { groups[$0]?.split(separator: "/").last == name[...] }
+  }
+
   /// Kills every process in the group, forks in flight included.
   public func kill() throws(SystemError) { try handle.writeText("1", to: CgroupFile.kill) }
 
@@ -66,6 +74,19 @@ enum CgroupFile {
   static let pidsMax = "pids.max"
   static let pidsEvents = "pids.events"
   static let cpuStat = "cpu.stat"
+
+  /// Paths by controller from a /proc/PID/cgroup, whose lines are `number:controllers:path`; the v2 one has the name "".
+  static func groups(_ membership: String) -> [String: Substring] {
+    var groups: [String: Substring] = [:]
+    for line in membership.split(separator: "\n") {
+      let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+      guard fields.count == 3 else { continue }
+      for controller in fields[1].split(separator: ",", omittingEmptySubsequences: false) {
+        groups[String(controller)] = fields[2]
+      }
+    }
+    return groups
+  }
 
   /// The number behind `key` in a file of `key value` lines.
   static func value(_ key: String, in directory: Descriptor, _ file: String) throws(SystemError) -> UInt64 {

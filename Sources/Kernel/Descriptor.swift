@@ -20,6 +20,13 @@ public final class Descriptor: Sendable {
         openat(directory?.raw ?? AT_FDCWD, path, flags | O_CLOEXEC, mode), "open \(path)"))
   }
 
+  /// A pipe: reading end, writing end.
+  public static func pipe() throws(SystemError) -> (read: Descriptor, write: Descriptor) {
+    var raw: [Int32] = [-1, -1]
+    try SystemError.check(cordon_pipe(&raw), "pipe")
+    return (Descriptor(owning: raw[0]), Descriptor(owning: raw[1]))
+  }
+
   /// An independent descriptor for the same open file.
   public func duplicate() throws(SystemError) -> Descriptor {
     Descriptor(owning: try SystemError.check(fcntl(raw, F_DUPFD_CLOEXEC, 3), "duplicate descriptor"))

@@ -14,8 +14,14 @@ public struct Namespaces: OptionSet, Sendable {
   public static let process = Namespaces(rawValue: UInt64(CORDON_NEWPID))
   public static let network = Namespaces(rawValue: UInt64(CORDON_NEWNET))
 
-  /// What clone3 makes new for every cell.
+  /// What every cell has of its own.
   public static let cell: Namespaces = [.mount, .process, .ipc, .hostName, .network, .cgroup]
+
+  /// What a cell's init begins by being cloned: all but the cgroup namespace, which has its root where its maker is, and
+  /// so is made by the process that is in the cell's groups.
+  public static let begun: Namespaces = cell.subtracting(.cgroup)
+  /// What the job's process joins of them; the pid namespace it is born in.
+  public static let joined: Namespaces = begun.subtracting(.process)
 
   static let known: [(Namespaces, String)] = [
     (.mount, "mnt"), (.process, "pid"), (.ipc, "ipc"), (.hostName, "uts"), (.network, "net"), (.cgroup, "cgroup"),
@@ -30,6 +36,12 @@ public struct Namespaces: OptionSet, Sendable {
   /// Moves the calling process. Only while it has one thread.
   public func unshare() throws(SystemError) {
     try SystemError.check(cordon_unshare(Int32(truncatingIfNeeded: rawValue)), "unshare \(names)")
+  }
+
+  /// Moves the calling process into these namespaces of the process behind a pidfd, or into the one a namespace file
+  /// names; a pid namespace holds for children made from then on. Only while the caller has one thread.
+  public func enter(_ target: Descriptor) throws(SystemError) {
+    try SystemError.check(cordon_setns(target.raw, Int32(truncatingIfNeeded: rawValue)), "setns \(names)")
   }
 }
 

@@ -56,6 +56,24 @@ public struct ProcessHandle: Sendable {
     if pid == 0 { child() }
     return ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
   }
+
+  /// As `clone`, into the pid namespace of another process and into a group; the child is the caller's all the same.
+  public static func clone(
+    beside member: ProcessHandle, cgroup: Descriptor, child: @escaping () -> Never
+  ) throws(SystemError) -> ProcessHandle {
+    final class Body {
+      let run: () -> Never
+      init(_ run: @escaping () -> Never) { self.run = run }
+    }
+    var descriptor: Int32 = -1
+    let body = Unmanaged.passRetained(Body(child))
+    defer { body.release() }
+    let pid = cordon_clone_beside(
+      member.descriptor.raw, cgroup.raw, &descriptor,
+      { context in Unmanaged<Body>.fromOpaque(context!).takeUnretainedValue().run() }, body.toOpaque())
+    try SystemError.check(pid, "clone3 into a pid namespace")
+    return ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
+  }
 }
 
 /// What names a process for all time since boot: its number, and when it started in clock ticks.

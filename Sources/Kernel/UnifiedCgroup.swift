@@ -24,7 +24,9 @@ final class UnifiedCgroup: CellCgroup {
   }
 
   /// The clone put the process here already.
-  func attach(_ process: pid_t) throws(SystemError) {}
+  func enter() throws(SystemError) {}
+
+  func holds(_ membership: String) -> Bool { Self.names(name, for: [""], in: membership) }
 
   func counters() throws(SystemError) -> CgroupCounters {
     CgroupCounters(

@@ -6,8 +6,8 @@ import WardenProtocol
 
 /// A job to be run in a cell of its own.
 public struct CellRequest: Sendable {
-  /// Complete: nothing may be written to it after `run` was called.
-  public var stage: Stage
+  /// Complete: nothing may be written to it after `run` was called. Nil: `/input` and `/job` are empty.
+  public var stage: Stage?
   /// The program, an absolute path inside the cell, and its arguments.
   public var argv: [String]
   /// The whole environment of the job.
@@ -15,10 +15,14 @@ public struct CellRequest: Sendable {
   public var limits: Limits
   /// Bytes the job reads from descriptor 0; nil is /dev/null.
   public var stdin: [UInt8]?
+  /// What may have been started before the job came; nil: nothing.
+  public var warm: WarmRuntime?
 
   public init(
-    stage: Stage, argv: [String], environment: [(String, String)], limits: Limits, stdin: [UInt8]? = nil
+    stage: Stage?, argv: [String], environment: [(String, String)], limits: Limits, stdin: [UInt8]? = nil,
+    warm: WarmRuntime? = nil
   ) {
+    self.warm = warm
     self.stage = stage
     self.argv = argv
     self.environment = environment
@@ -28,14 +32,32 @@ public struct CellRequest: Sendable {
 
   func order(_ cell: UInt64) -> CellOrder {
     CellOrder(
-      cell: cell, stage: stage.name, arguments: argv,
+      cell: cell, stage: stage?.name ?? "", arguments: argv,
       environment: environment.map { .init(name: $0.0, value: $0.1) },
       limits: CellLimits(
         wallMilliseconds: limits.wallMilliseconds, graceMilliseconds: limits.graceMilliseconds,
         memoryBytes: limits.memoryBytes, cpuMillis: limits.cpuMillis, pids: limits.pids,
         outputBytes: limits.outputBytes, outputFiles: limits.outputFiles, temporaryBytes: limits.temporaryBytes,
-        resultBytes: limits.resultBytes))
+        resultBytes: limits.resultBytes), runtime: runtime)
   }
+
+  /// An interpreter that has started can no longer be given other words on its command line or another locale; a job
+  /// that asks for those is executed from the start.
+  private var runtime: CellRuntime {
+    guard case .python(let imports, let zygote)? = warm, argv.count > CellRuntime.pythonCommand.count,
+      Array(argv.prefix(CellRuntime.pythonCommand.count)) == CellRuntime.pythonCommand,
+      !environment.contains(where: { $0.0.hasPrefix("LC_") || ($0.0 == "LANG" && $0.1 != "C.UTF-8") })
+    else { return .program }
+    return zygote ? .forkedPython(imports: imports) : .python(imports: imports)
+  }
+}
+
+/// An interpreter that waits, started and with modules imported, for the script of one job. Every cell is fresh and used
+/// once all the same.
+public enum WarmRuntime: Sendable, Equatable {
+  /// `imports` are in `sys.modules` from the start. With `zygote` it is forked from one interpreter that imported them
+  /// once: cells share its memory, and so also the layout of its address space and its hash seed.
+  case python(imports: [String], zygote: Bool)
 }
 
 /// Some of what the job wrote, in the order of writing within one stream; only what the stream's cap keeps.
@@ -123,7 +145,7 @@ struct Stream {
 /// What the sandbox knows of a cell from the order to its end.
 struct Cell {
   /// Kept, because its lock tells other workers that it is in use.
-  let stage: Stage
+  let stage: Stage?
   let limits: Limits
   /// When the warden, which keeps the wall clock, must have ended the cell.
   let overdue: ContinuousClock.Instant

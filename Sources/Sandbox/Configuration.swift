@@ -16,20 +16,26 @@ public struct SandboxConfiguration: Sendable {
   /// The cgroup that was delegated to us, as a path beneath each hierarchy's root; nil leaves the choice to the
   /// warden (`cordon` as root, the group it is in otherwise).
   public var cgroupBase: String?
+  /// Unused cells that may wait at most, built for the next job of a shape that was asked for lately; 0: none.
+  public var pool: Int
   /// What the warden may need beyond a cell's own time to build it and to take it down, and to leave when it is
   /// told to. A warden that takes longer hangs: it is killed, and with it every cell.
   var wardenPatience = Duration.seconds(60)
 
   public init(
     wardenPath: String, stateDirectory: String, approvedRoot: String, wardenLog: String? = nil,
-    cgroupBase: String? = nil
+    cgroupBase: String? = nil, pool: Int = SandboxConfiguration.defaultPool
   ) {
+    self.pool = pool
     self.wardenPath = wardenPath
     self.stateDirectory = stateDirectory
     self.approvedRoot = approvedRoot
     self.wardenLog = wardenLog
     self.cgroupBase = cgroupBase
   }
+
+  /// As many as a small worker runs at once.
+  public static let defaultPool = 4
 
   var stagingDirectory: String { stateDirectory + "/stages" }
 
@@ -77,6 +83,8 @@ public struct SandboxFacts: Sendable, Equatable {
   public var namespaces: [String]
   /// Digest of the seccomp program of every job.
   public var filter: Digest
+  /// Version of the kernel's Landlock that every job is under; 0 where there is none.
+  public var landlock: Int
   /// `root`, or `user_namespace` where the warden is an ordinary user.
   public var mode: String
   /// Controls this host does not give; none of them holds. Empty means that nothing is missing.
@@ -97,6 +105,7 @@ public struct SandboxFacts: Sendable, Equatable {
       }
     namespaces = facts.namespaces
     filter = sha256(facts.filter)
+    landlock = Int(facts.landlock)
     missing = facts.missing.map(Finding.init)
     wardenProcessID = facts.processID
   }

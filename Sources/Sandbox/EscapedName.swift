@@ -1,9 +1,10 @@
 /// File names are bytes; a manifest is text. This is the one spelling in which a name is shown.
 ///
-/// Valid UTF-8 stands for itself, except control characters (C0, DEL, C1), the characters that reorder or
-/// hide text on a terminal (bidirectional marks, line and paragraph separators, the byte order mark) and the
-/// backslash; those, and every byte that is no UTF-8, become `\xNN` for each byte. The map is injective, so two
-/// files never share a line of the manifest, and a published file is found again from its line.
+/// Valid UTF-8 stands for itself, except control characters (C0, DEL, C1), the characters that reorder text or are
+/// not seen at all (bidirectional marks, line and paragraph separators, whatever Unicode lets a renderer ignore: soft
+/// hyphens, joiners, fillers, variation selectors, tags) and the backslash; those, and every byte that is no UTF-8,
+/// become `\xNN` for each byte. The map is injective, so two files never share a line of the manifest, no two lines
+/// look alike for an invisible character, and a published file is found again from its line.
 enum EscapedName {
   static func show(_ bytes: some Sequence<UInt8>) -> String {
     let bytes = Array(bytes)
@@ -28,7 +29,11 @@ enum EscapedName {
   private static func isPlain(_ scalar: UInt32) -> Bool {
     switch scalar {
     case 0x00...0x1F, 0x5C, 0x7F...0x9F: false
-    case 0x061C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF, 0xE0000...0xE007F: false
+    // Spelled out, because a line must not change with the Unicode version of the library that writes it.
+    case 0xAD, 0x034F, 0x061C, 0x115F...0x1160, 0x17B4...0x17B5, 0x180B...0x180F, 0x200B...0x200F, 0x2028...0x202E,
+      0x2060...0x206F, 0x3164, 0xFE00...0xFE0F, 0xFEFF, 0xFFA0, 0xFFF0...0xFFFB, 0x1BCA0...0x1BCA3,
+      0x1D173...0x1D17A, 0xE0000...0xE0FFF:
+      false
     default: true
     }
   }

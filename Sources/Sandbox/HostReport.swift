@@ -4,13 +4,17 @@ import Jobs
 /// What this host can enforce, for `cordon doctor`.
 public enum HostReport {
   /// Starts a sandbox, runs the self-test in it and ends it again. Never throws: whatever is in the way of that is
-  /// a finding that does not hold, with a fix.
+  /// a finding that does not hold, with a fix. Where no sandbox starts, the first finding is the step that failed, and
+  /// what follows are settings of the host that are known to be in the way of it.
   public static func doctor(_ configuration: SandboxConfiguration) async -> [Finding] {
     let sandbox: Sandbox
     do {
       sandbox = try await Sandbox.start(configuration)
     } catch {
-      return [Finding(control: error.stage, holds: false, detail: error.cause, fix: error.fix ?? generalFix(error))]
+      let facts = HostFacts.gather(cgroupBase: configuration.cgroupBase, refusal: error)
+      let refusal = Finding(
+        control: error.stage, holds: false, detail: error.cause, fix: error.fix ?? generalFix(error))
+      return [refusal] + HostObstacles.recognise(facts)
     }
     var findings = [approvedDirectory(configuration)] + statements(sandbox.facts) + sandbox.facts.missing
     do {

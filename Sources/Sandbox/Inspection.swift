@@ -235,7 +235,8 @@ enum MountRule {
     switch point {
     case "/", "/usr", "/etc", "/job": ["ro", "nosuid", "nodev"]
     case "/input": ["ro", "nosuid", "nodev", "noexec"]
-    case "/output", "/tmp", "/result", "/dev/shm": ["rw", "nosuid", "nodev"]
+    case "/tmp": ["rw", "nosuid", "nodev"]
+    case "/output", "/result", "/dev/shm": ["rw", "nosuid", "nodev", "noexec"]
     case "/proc": ["nosuid", "nodev", "noexec"]
     case "/dev": ["nosuid"]
     // The device nodes are the host's.

@@ -157,7 +157,9 @@ actor WardenLauncher {
     posix_spawnattr_setsigdefault(&attributes, &signals)
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
 
-    var arguments = [configuration.wardenPath, "--staging", configuration.stagingDirectory]
+    var arguments = [
+      configuration.wardenPath, "--staging", configuration.stagingDirectory, "--pool", "\(configuration.pool)",
+    ]
     if let base = configuration.cgroupBase { arguments += ["--cgroup-base", base] }
     var process = pid_t()
     // Whatever a library of the worker opened without close-on-exec must not reach the warden.

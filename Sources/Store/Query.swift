@@ -27,6 +27,10 @@ enum Query: String, CaseIterable {
   case retireWorker = "retire_worker"
   case appendLog = "append_log"
   case readBlob = "read_blob"
+  case reportDrained = "report_drained"
+  case workers
+  case setPolicy = "set_policy"
+  case showPolicy = "show_policy"
   case addPrincipal = "add_principal"
   case addQueue = "add_queue"
   case ensureLogin = "ensure_login"

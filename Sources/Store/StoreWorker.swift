@@ -13,14 +13,17 @@ extension Store {
   ///   - build: digest of the worker's program.
   ///   - queues: the queues it will serve, at least one.
   ///   - leaseSeconds: how long it may be silent before its jobs are given to others, 0.1 to 3600.
+  ///   - missing: controls the host of this worker does not give. It is refused (42501) unless the policy in force
+  ///     waives each, and given only jobs whose own policy does.
   public func registerWorker(
-    name: String, host: String, build: String, queues: [String], slots: Int, leaseSeconds: Double
+    name: String, host: String, build: String, queues: [String], slots: Int, leaseSeconds: Double,
+    missing: [String] = []
   ) async throws -> Int64 {
     try await one(
       .registerWorker,
       [
         Parameter(name), Parameter(host), Parameter(build), Parameter(queues), Parameter(slots),
-        Parameter(leaseSeconds),
+        Parameter(leaseSeconds), Parameter(missing),
       ]
     ).get("worker")
   }
@@ -118,6 +121,12 @@ extension Store {
       }
       return verdict
     }
+  }
+
+  /// Says why the worker stops by itself; it is given no job any more. The first reason stands.
+  public func reportDrained(worker: Int64, reason: String) async throws {
+    // jsonb and text have no U+0000.
+    try await all(.reportDrained, [Parameter(worker), Parameter(reason.filter { $0 != "\0" })])
   }
 
   /// The worker leaves. What it still holds is rescued by others.

@@ -10,6 +10,9 @@ public enum Bounds {
   /// The specification's 256 variables and those the worker sets.
   public static let variables = 320
   public static let stageNameBytes = 64
+  /// Modules a waiting interpreter imports.
+  public static let modules = 64
+  public static let moduleNameBytes = 128
   /// Strings of refusals and lists of names.
   public static let textBytes = 4 << 10
   public static let names = 64
@@ -22,7 +25,7 @@ extension CellOrder {
   ///
   /// Names have a fixed alphabet, so a stage cannot be a path, a dot entry or an option.
   public var problem: Refusal? {
-    guard CellOrder.isPlainName(stage) else {
+    guard stage.isEmpty || CellOrder.isPlainName(stage) else {
       return Refusal(control: "order.stage", stage: "a stage is a name of [A-Za-z0-9_-] of at most 64 bytes")
     }
     guard let program = arguments.first, program.utf8.first == 0x2F else {
@@ -39,7 +42,22 @@ extension CellOrder {
         return Refusal(control: "order.environment", stage: "a variable has a name without '=' and no NUL")
       }
     }
-    return limits.problem
+    return runtimeProblem ?? limits.problem
+  }
+
+  private var runtimeProblem: Refusal? {
+    if runtime == .program { return nil }
+    guard runtime.imports.allSatisfy(CellRuntime.isModuleName) else {
+      return Refusal(control: "order.runtime", stage: "a module is named by identifiers with dots between them")
+    }
+    let command = CellRuntime.pythonCommand
+    guard arguments.count > command.count, Array(arguments.prefix(command.count)) == command,
+      arguments[command.count].utf8.first == 0x2F
+    else {
+      return Refusal(
+        control: "order.runtime", stage: "a started interpreter runs \(command.joined(separator: " ")) and a script")
+    }
+    return nil
   }
 
   static func isPlainName(_ name: String) -> Bool {

@@ -2,7 +2,7 @@
 // a flag and the value. Both sides are of one build, so an unknown version or kind is an error, not a negotiation.
 
 /// Raised whenever a message's bytes change their meaning.
-public let wardenProtocolVersion: UInt8 = 1
+public let wardenProtocolVersion: UInt8 = 2
 
 private enum Kind: UInt8 {
   case run = 1
@@ -80,6 +80,9 @@ extension WardenRequest {
         writer.put(variable.value)
       }
       for limit in order.limits.wireOrder { writer.put(limit) }
+      writer.put(order.runtime.tag)
+      writer.put(list: order.runtime.imports) { $0.put($1) }
+      writer.put(order.outputIsMounted)
       return writer.bytes
     case .stop(let stop):
       var writer = ByteWriter(.stop)
@@ -112,7 +115,9 @@ extension WardenRequest {
         cpuMillis: try reader.take(), pids: try reader.take(), outputBytes: try reader.take(),
         outputFiles: try reader.take(), temporaryBytes: try reader.take(), resultBytes: try reader.take())
       self = .run(
-        CellOrder(cell: cell, stage: stage, arguments: arguments, environment: environment, limits: limits))
+        CellOrder(
+          cell: cell, stage: stage, arguments: arguments, environment: environment, limits: limits,
+          runtime: try CellRuntime(from: &reader), outputIsMounted: try reader.takeBool()))
     case .stop:
       self = .stop(
         CellStop(cell: try reader.take(), cause: try reader.takeCase(), graceMilliseconds: try reader.take()))
@@ -122,6 +127,29 @@ extension WardenRequest {
       throw reader.malformed("a reply where a request belongs")
     }
     try reader.finish()
+  }
+}
+
+extension CellRuntime {
+  fileprivate var tag: UInt8 {
+    switch self {
+    case .program: 1
+    case .python: 2
+    case .forkedPython: 3
+    }
+  }
+
+  fileprivate init(from reader: inout ByteReader) throws(MalformedMessage) {
+    let tag: UInt8 = try reader.take()
+    let imports = try reader.takeList(atMost: Bounds.modules) { reader throws(MalformedMessage) in
+      try reader.takeText(atMost: Bounds.moduleNameBytes)
+    }
+    switch tag {
+    case 1 where imports.isEmpty: self = .program
+    case 2: self = .python(imports: imports)
+    case 3: self = .forkedPython(imports: imports)
+    default: throw reader.malformed("unknown runtime \(tag)")
+    }
   }
 }
 
@@ -145,6 +173,7 @@ extension WardenReply {
       writer.put(facts.mode.rawValue)
       writer.put(list: facts.namespaces) { $0.put($1) }
       writer.put(facts.filter)
+      writer.put(facts.landlock)
       writer.put(facts.firstUser)
       writer.put(facts.userCount)
       writer.put(list: facts.missing) { $0.put($1) }
@@ -191,7 +220,7 @@ extension WardenReply {
         WardenFacts(
           processID: try reader.take(), cgroup: try reader.takeCase(), mode: try reader.takeCase(),
           namespaces: try reader.takeNames(), filter: try reader.takeBytes(atMost: Bounds.filterBytes),
-          firstUser: try reader.take(), userCount: try reader.take(),
+          landlock: try reader.take(), firstUser: try reader.take(), userCount: try reader.take(),
           missing: try reader.takeList(atMost: Bounds.names) { reader throws(MalformedMessage) in
             try reader.takeRefusal()
           }))

@@ -10,7 +10,8 @@
 
 /// What the worker asks of the warden.
 public enum WardenRequest: Equatable, Sendable {
-  /// Descriptors: stdin, stdout, stderr of the job, in this order.
+  /// Descriptors: stdin, stdout, stderr of the job, in this order; then, where the order says `outputIsMounted`, the
+  /// detached mount that becomes `/output`.
   case run(CellOrder)
   /// No descriptors. A cell that is unknown, or has ended meanwhile, is ignored.
   case stop(CellStop)
@@ -36,13 +37,20 @@ public enum WardenReply: Equatable, Sendable {
 public struct CellOrder: Equatable, Sendable {
   /// Chosen by the worker; unique among all orders of this warden's life.
   public var cell: UInt64
-  /// Name of a directory beneath the staging directory that holds the directories `input` and `job`.
+  /// Name of a directory beneath the staging directory that holds the directories `input` and `job`; empty: nothing is
+  /// staged, and both are empty.
   public var stage: String
   /// Absolute path of the program inside the cell, then its arguments.
   public var arguments: [String]
   /// The whole environment of the job.
   public var environment: [Variable]
   public var limits: CellLimits
+  public var runtime: CellRuntime
+  /// `/output` comes with the order, instead of a tmpfs of `limits.outputBytes`.
+  public var outputIsMounted: Bool
+
+  /// What a cell must have been built for to take this order.
+  public var shape: CellShape { CellShape(limits: limits, runtime: runtime) }
 
   public struct Variable: Equatable, Sendable {
     public var name: String
@@ -55,9 +63,12 @@ public struct CellOrder: Equatable, Sendable {
   }
 
   public init(
-    cell: UInt64, stage: String, arguments: [String], environment: [Variable] = [], limits: CellLimits = .init()
+    cell: UInt64, stage: String, arguments: [String], environment: [Variable] = [], limits: CellLimits = .init(),
+    runtime: CellRuntime = .program, outputIsMounted: Bool = false
   ) {
     self.cell = cell
+    self.runtime = runtime
+    self.outputIsMounted = outputIsMounted
     self.stage = stage
     self.arguments = arguments
     self.environment = environment
@@ -139,6 +150,8 @@ public struct WardenFacts: Equatable, Sendable {
   public var namespaces: [String]
   /// The seccomp program every job runs under: the kernel's array of `struct sock_filter`.
   public var filter: [UInt8]
+  /// Version of the kernel's Landlock that every job is under; 0 where there is none.
+  public var landlock: Int32
   /// Host uids the warden gives to jobs.
   public var firstUser: UInt32
   public var userCount: UInt32
@@ -146,14 +159,15 @@ public struct WardenFacts: Equatable, Sendable {
   public var missing: [Refusal]
 
   public init(
-    processID: Int32, cgroup: CgroupKind, mode: Mode, namespaces: [String], filter: [UInt8], firstUser: UInt32,
-    userCount: UInt32, missing: [Refusal] = []
+    processID: Int32, cgroup: CgroupKind, mode: Mode, namespaces: [String], filter: [UInt8],
+    landlock: Int32 = 0, firstUser: UInt32, userCount: UInt32, missing: [Refusal] = []
   ) {
     self.processID = processID
     self.cgroup = cgroup
     self.mode = mode
     self.namespaces = namespaces
     self.filter = filter
+    self.landlock = landlock
     self.firstUser = firstUser
     self.userCount = userCount
     self.missing = missing

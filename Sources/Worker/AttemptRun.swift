@@ -36,6 +36,8 @@ struct AttemptRun: Sendable {
 
   let claim: Claim
   let worker: Int64
+  /// Controls this worker lacks. Every attempt's attribution names them as waived.
+  let missing: [String]
   let configuration: WorkerConfiguration
   let store: Store
   let sandbox: Sandbox
@@ -55,10 +57,16 @@ struct AttemptRun: Sendable {
   func perform() async -> End {
     do {
       let specification = try readableSpecification()
+      let terms = try readableTerms()
+      let unwaived = terms.unwaived(missing)
+      guard unwaived.isEmpty else {
+        // The database gives no such job to this worker. Should it, no job byte may run here.
+        throw WaiverMissing(controls: unwaived)
+      }
       let stage = try sandbox.stage()
       let end: End
       do {
-        end = try await perform(specification, stage)
+        end = try await perform(specification, terms, stage)
       } catch {
         try? await onBlockingThread { stage.remove() }
         throw error
@@ -73,8 +81,11 @@ struct AttemptRun: Sendable {
     }
   }
 
-  private func perform(_ specification: JobSpecification, _ stage: Stage) async throws -> End {
-    let materials = try await Materials(claim: claim, specification: specification, stage: stage, run: self)
+  private func perform(
+    _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage
+  ) async throws -> End {
+    let materials = try await Materials(
+      claim: claim, specification: specification, terms: terms, stage: stage, run: self)
     guard try await start(materials) else {
       // Cancelled between claim and start, or no longer ours; the database knows which.
       return await complete(materials.report(.cancelled))
@@ -86,7 +97,8 @@ struct AttemptRun: Sendable {
     let facts = sandbox.facts
     let attribution = StartAttribution(
       code: materials.code, inputs: materials.inputs,
-      isolation: Isolation(cgroup: facts.cgroup, namespaces: facts.namespaces, filter: facts.filter, uid: nil))
+      isolation: waiving(
+        Isolation(cgroup: facts.cgroup, namespaces: facts.namespaces, filter: facts.filter, uid: nil)))
     return try await insist {
       try await store.start(worker: worker, [(claim, attribution)]).contains(claim.job)
     }
@@ -119,7 +131,9 @@ struct AttemptRun: Sendable {
       guard stopFlag.isRaised else { throw error }
       let reason = "stopped while its outputs were collected"
       guard await stopReason() == .cancelled else { return await giveBack(started: true, reason: reason) }
-      return await complete(materials.report(.cancelled, reason: reason))
+      var report = materials.report(.cancelled, reason: reason)
+      report.isolation = waiving(ended.isolation)
+      return await complete(report)
     }
     // Outputs that cannot be taken over whole are a limit that was passed, whatever the exit code says.
     var facts = ended.facts
@@ -136,7 +150,7 @@ struct AttemptRun: Sendable {
         wallSeconds: ended.wallSeconds, cpuSeconds: ended.cpuSeconds, memoryPeakBytes: ended.memoryPeakBytes,
         outputBytes: collected.outputBytes),
       artifacts: collected.artifacts, quarantined: collected.quarantined, published: published,
-      code: materials.code, inputs: materials.inputs, isolation: ended.isolation)
+      code: materials.code, inputs: materials.inputs, isolation: waiving(ended.isolation))
     let end = await complete(report)
     switch end {
     case .recorded: publications.settled(claim)
@@ -164,6 +178,12 @@ struct AttemptRun: Sendable {
     }
   }
 
+  private func waiving(_ isolation: Isolation) -> Isolation {
+    var isolation = isolation
+    isolation.waivers = missing
+    return isolation
+  }
+
   private func nonempty(_ problems: [String?]) -> String? {
     let stated = problems.compactMap { $0 }
     return stated.isEmpty ? nil : stated.joined(separator: "; ")
@@ -177,6 +197,15 @@ struct AttemptRun: Sendable {
       throw Refusal("specification: \(claim.specificationError ?? "unreadable"); this worker may be too old")
     }
     return specification
+  }
+
+  /// The terms of a policy whose name was checked.
+  private func readableTerms() throws -> PolicyTerms {
+    do {
+      return try PolicyTerms(document: claim.policyDocument)
+    } catch {
+      throw Refusal("\(error); this worker may be too old")
+    }
   }
 
   // MARK: Ends
@@ -234,6 +263,15 @@ struct AttemptRun: Sendable {
     // resources, an operator's intervention (shutdown, crash, starting up, statement timeout), the system's own errors.
     return ["40001", "40P01", "25006", "55P03"].contains(state)
       || ["53", "57", "58"].contains { state.hasPrefix($0) }
+  }
+}
+
+/// The job's policy does not waive what this worker lacks.
+struct WaiverMissing: Error, CustomStringConvertible {
+  let controls: [String]
+
+  var description: String {
+    "the job's policy does not waive \(controls.joined(separator: ", ")), which this host lacks"
   }
 }
 

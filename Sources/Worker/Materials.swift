@@ -8,13 +8,18 @@ struct Materials: Sendable {
   private let stage: Stage
   private let command: CellCommand
   private let stdin: [UInt8]?
+  /// What the job's policy says about the cell.
+  let terms: PolicyTerms
   private(set) var code: Digest?
   private(set) var inputs: [InputFacts] = []
 
   /// Writes program, parameters and inputs into the stage.
   /// - Throws: `Refusal` for what the job asked and cannot have; other errors are the worker's own.
-  init(claim: Claim, specification: JobSpecification, stage: Stage, run: AttemptRun) async throws {
+  init(
+    claim: Claim, specification: JobSpecification, terms: PolicyTerms, stage: Stage, run: AttemptRun
+  ) async throws {
     self.stage = stage
+    self.terms = terms
     var command = CellCommand(
       specification, job: claim.job.description, attempt: claim.attempt, tenant: claim.tenant, queue: claim.queue)
     try command.resolveProgram { access($0, X_OK) == 0 }

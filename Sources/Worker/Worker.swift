@@ -14,6 +14,7 @@ import Store
 //   fence       ends every cell once a whole lease has passed without an acknowledged heartbeat
 //   rescues     gives attempts of silent workers back to their queues, in small batches
 //   wake-ups    LISTEN: new work, cancellations
+//   canary      looks from inside a cell again, every few minutes
 //
 // The fence is a task of its own because the heartbeat may hang instead of fail (a frozen server, a half-open
 // connection): after a lease other workers may own these attempts, whatever became of the statement. Its clock is
@@ -23,6 +24,10 @@ import Store
 // attempts finish within the drain timeout. `leave` (second SIGTERM, or the timeout): end the cells, give the
 // attempts back, and go within `leavePatience` even if the database is silent; a lease that could not be given back
 // runs out. Should the process die instead, the warden sees its socket close and kills every cell.
+//
+// What is missing at the start must be waived by the policy in force, or the worker does not serve; it is then given
+// only jobs whose own policy waives it, and every attempt says so. What stops holding later drains the worker at once,
+// with the reason in its database row, and makes its process fail (`Canary`).
 //
 // A worker that fails at its own part (disk full, stage gone) gives the attempt back and pauses its claims, longer
 // with each failure in a row, so that it does not burn a job's attempts that another worker could run.
@@ -39,6 +44,10 @@ public actor Worker {
   private var cells: [Int64: RunningCell] = [:]
   private var stopFlags: [Int64: StopFlag] = [:]
   private var id: Int64 = 0
+  /// Controls this host does not give and the policy in force waived when the worker registered.
+  private var waived: [String] = []
+  /// The control that stopped holding while the worker served.
+  private var broken: Finding?
   private var wardenIsGone = false
   private var lastHeartbeat = ContinuousClock.now
   private var failurePause = Backoff(base: .seconds(1), ceiling: .seconds(30))
@@ -72,13 +81,13 @@ public actor Worker {
   }
 
   /// Serves until `drain` or `leave`; returns when nothing is held any more.
-  /// - Throws: `WorkerError` when a control is missing on this host or the database refuses this worker.
+  /// - Throws: `WorkerError` when a control is missing on this host or stops holding; `PostgresError` when the database
+  ///   refuses this worker.
   public func run() async throws {
     try await store.requireCurrentSchema()
     // What the warden could not get at all, and what a look from inside a cell shows.
     let findings = sandbox.facts.missing + (try await SelfTest.run(sandbox))
-    let missing = findings.filter { !$0.holds }
-    guard missing.isEmpty else { throw WorkerError.cannotConfine(missing) }
+    waived = try Boundary(findings: findings, terms: try await termsInForce(findings)).waived
     // Told to leave before it began.
     guard roster.mode == .serving else { return }
     try await register()
@@ -87,7 +96,7 @@ public actor Worker {
       metadata: [
         "worker": "\(id)", "slots": "\(configuration.slots)",
         "queues": "\(configuration.queues.joined(separator: ","))", "controls": "\(findings.count)",
-        "cgroup": "\(sandbox.facts.cgroup)",
+        "cgroup": "\(sandbox.facts.cgroup)", "waived": "\(waived.joined(separator: ","))",
       ])
 
     await withTaskGroup(of: Void.self) { group in
@@ -98,14 +107,17 @@ public actor Worker {
       group.addTask { await self.listen() }
       group.addTask { await self.claimWhenWoken() }
       group.addTask { await self.poll() }
-      // Beside the group: it ends with the warden and not by cancellation.
+      // Beside the group: it ends with the warden and not by cancellation. The canary waits for the warden, too.
       Task { await self.watchSandbox() }
+      let canary = Task { await self.sendCanaries() }
       for await _ in left { break }
+      canary.cancel()
       group.cancelAll()
     }
     await retire()
     logger.info("left", metadata: ["worker": "\(id)"])
     // Whoever supervises this process must see that it did not leave of its own will.
+    if let broken { throw WorkerError.stoppedHolding(broken) }
     if wardenIsGone { throw WorkerError.wardenIsGone }
   }
 
@@ -148,15 +160,20 @@ public actor Worker {
   private func register() async throws {
     id = try await store.registerWorker(
       name: configuration.name, host: configuration.host, build: configuration.build.description,
-      queues: configuration.queues, slots: configuration.slots, leaseSeconds: configuration.leaseSeconds)
+      queues: configuration.queues, slots: configuration.slots, leaseSeconds: configuration.leaseSeconds,
+      missing: waived)
     lastHeartbeat = .now
   }
 
   /// Unregisters; a database that does not answer learns it from the silence.
   private func retire() async {
-    let (store, id) = (store, id)
+    let (store, id, reason) = (store, id, broken?.line)
     await withTaskGroup(of: Void.self) { group in
-      group.addTask { try? await store.retireWorker(id) }
+      group.addTask {
+        // Again, because the first word may not have arrived; the database keeps one.
+        if let reason { try? await store.reportDrained(worker: id, reason: reason) }
+        try? await store.retireWorker(id)
+      }
       group.addTask { try? await Task.sleep(for: Self.leavePatience) }
       await group.next()
       group.cancelAll()
@@ -213,7 +230,7 @@ public actor Worker {
     let stopFlag = StopFlag()
     stopFlags[claim.token] = stopFlag
     let attempt = AttemptRun(
-      claim: claim, worker: id, configuration: configuration, store: store, sandbox: sandbox,
+      claim: claim, worker: id, missing: waived, configuration: configuration, store: store, sandbox: sandbox,
       publications: publications, logger: logger,
       cellStarted: { await self.started($0, claim.token) },
       stopFlag: stopFlag, stopReason: { await self.stopReason(claim.token) }, isLeaving: { await self.isLeaving })
@@ -321,6 +338,41 @@ public actor Worker {
 
   // MARK: The sandbox
 
+  /// The terms of the policy in force. Asked for only where something is missing: where nothing is, there is nothing
+  /// to waive.
+  private func termsInForce(_ findings: [Finding]) async throws -> PolicyTerms {
+    guard findings.contains(where: { !$0.holds }) else { return PolicyTerms() }
+    return try PolicyTerms(document: try await store.policyInForce().document)
+  }
+
+  private func sendCanaries() async {
+    var canary = Canary(
+      interval: configuration.canaryInterval, waived: Set(waived), now: .now, spread: .random(in: 0...1))
+    while true {
+      try? await Task.sleep(until: canary.due, clock: .continuous)
+      guard !Task.isCancelled else { return }
+      let looked = await Canary.look { [sandbox] in sandbox.facts.missing + (try await SelfTest.probe(sandbox)) }
+      // What fails while everything is being ended says nothing about the host.
+      guard !Task.isCancelled, roster.mode != .leaving else { return }
+      let verdict =
+        switch looked {
+        case .success(let findings): canary.verdict(findings)
+        case .failure(let error): canary.verdict(failed: "\(error)")
+        }
+      if case .drain(let finding) = verdict { return stopServing(finding) }
+      logger.debug("the canary found every control in force")
+      canary.schedule(after: .now, spread: .random(in: 0...1))
+    }
+  }
+
+  private func stopServing(_ finding: Finding) {
+    logger.critical("a control stopped holding; draining", metadata: ["reason": "\(finding.line)"])
+    broken = finding
+    let (store, id) = (store, id)
+    Task { try? await store.reportDrained(worker: id, reason: finding.line) }
+    drain()
+  }
+
   /// A worker whose warden died can run nothing: it gives everything back and leaves.
   private func watchSandbox() async {
     await sandbox.waitUntilClosed()
@@ -335,22 +387,4 @@ public actor Worker {
 private enum Channel {
   static let ready = "cordon_ready"
   static let cancel = "cordon_cancel"
-}
-
-/// Why a worker does not serve.
-public enum WorkerError: Error, CustomStringConvertible {
-  /// Controls this host does not enforce, each with its fix.
-  case cannotConfine([Finding])
-  /// The warden died while the worker served.
-  case wardenIsGone
-
-  public var description: String {
-    switch self {
-    case .wardenIsGone: "the warden ended while the worker served; what ran was given back (its stderr says why)"
-    case .cannotConfine(let findings):
-      "this host cannot confine: "
-        + findings.map { "\($0.control): \($0.detail)" + ($0.fix.map { " (fix: \($0))" } ?? "") }
-        .joined(separator: "; ")
-    }
-  }
 }

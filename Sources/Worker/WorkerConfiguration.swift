@@ -25,11 +25,14 @@ public struct WorkerConfiguration: Sendable {
   public var heartbeatInterval: Duration
   /// Time between claims when no notification arrives.
   public var pollInterval: Duration
+  /// The longest time between two looks from inside a cell at whether every control still holds.
+  public var canaryInterval: Duration
 
   public init(
     name: String, host: String, build: Digest, slots: Int, queues: [String], approvedRoot: String,
     inputRoot: String? = nil, leaseSeconds: Double = 15, drainTimeout: Duration = .seconds(30),
-    heartbeatInterval: Duration = .seconds(1), pollInterval: Duration = .seconds(1)
+    heartbeatInterval: Duration = .seconds(1), pollInterval: Duration = .seconds(1),
+    canaryInterval: Duration = .seconds(180)
   ) {
     self.name = name
     self.host = host
@@ -42,5 +45,6 @@ public struct WorkerConfiguration: Sendable {
     self.drainTimeout = drainTimeout
     self.heartbeatInterval = heartbeatInterval
     self.pollInterval = pollInterval
+    self.canaryInterval = canaryInterval
   }
 }

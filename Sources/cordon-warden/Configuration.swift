@@ -6,15 +6,19 @@ struct Configuration {
   /// to users for theirs (/etc/subuid, from 100000): a rootless container never runs under a job's uid. Below 2^31,
   /// because some programs take a uid for a signed number.
   var firstUser: UInt32 = 0x7000_0000
-  var usersPerBlock: UInt32 = 256
-  var userBlocks: UInt32 = 256
+  /// One for the inits, and one for each cell that lives, waits or is being taken down.
+  var usersPerBlock: UInt32 = 1_024
+  var userBlocks: UInt32 = 64
+  /// Unused cells that may wait at most.
+  var pool = 0
   var cgroupBase: String?
   var locks = "/run/cordon"
 
   struct Problem: Error { var message: String }
 
   static let usage = """
-    usage: cordon-warden --staging DIR [--uids FIRST:BLOCK:BLOCKS] [--cgroup-base NAME] [--locks DIR]
+    usage: cordon-warden --staging DIR [--pool CELLS] [--uids FIRST:BLOCK:BLOCKS] [--cgroup-base NAME]
+      [--locks DIR]
     """
 
   init(arguments: [String]) throws(Problem) {
@@ -25,6 +29,7 @@ struct Configuration {
       switch option {
       case "--staging": staging = try Configuration.absolute(value, option)
       case "--locks": locks = try Configuration.absolute(value, option)
+      case "--pool": pool = try Configuration.pool(value)
       case "--cgroup-base":
         cgroupBase = try Configuration.group(value)
       case "--uids": (firstUser, usersPerBlock, userBlocks) = try Configuration.users(value)
@@ -33,6 +38,14 @@ struct Configuration {
     }
     guard let staging else { throw Problem(message: "--staging is missing") }
     self.staging = staging
+  }
+
+  /// Each waiting cell is two processes, a uid and some kernel memory; beyond this a mistake is likelier than a wish.
+  private static func pool(_ text: String) throws(Problem) -> Int {
+    guard let cells = Int(text), (0...512).contains(cells) else {
+      throw Problem(message: "--pool: 0 to 512 cells, not \(text)")
+    }
+    return cells
   }
 
   private static func users(_ text: String) throws(Problem) -> (UInt32, UInt32, UInt32) {

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Kernel
 import WardenProtocol
@@ -8,8 +9,16 @@ struct Host {
   /// The host's proc filesystem.
   var proc: Descriptor
   var null: Descriptor
+  /// A pidfd of the warden.
+  var own: Descriptor
+  /// The warden's own mount namespace, to come back to.
+  var mountNamespace: Descriptor
+  /// The staging directory, in the warden's mount namespace.
+  var staging: Descriptor
   var cgroups: CgroupArea
   var filter: SeccompFilter
+  /// Version of the kernel's Landlock; nil where it has none.
+  var landlock: Int32?
   var users: UserAllocator
   /// Of the process that was started, before it moved anywhere.
   var hostNamespaces: NamespaceIdentities
@@ -33,8 +42,8 @@ struct Host {
           directory: configuration.locks, first: configuration.firstUser, size: configuration.usersPerBlock,
           blocks: configuration.userBlocks)
       }
-      users = .block(block, taken: [])
-    case .userNamespace: users = .single(geteuid())
+      users = UserAllocator(block: block)
+    case .userNamespace: users = UserAllocator(single: geteuid())
     }
     let cgroups = try refusing { () throws(Unavailable) in
       try CgroupArea(layout: try .ofHost(proc: proc), base: configuration.cgroupBase, proc: proc)
@@ -55,8 +64,22 @@ struct Host {
       throw error
     }
     return Host(
-      mode: mode, proc: proc, null: null, cgroups: cgroups, filter: filter, users: users,
+      mode: mode, proc: proc, null: null, own: try ownProcess(),
+      mountNamespace: try namespace("mnt", proc), staging: try openStaging(), cgroups: cgroups, filter: filter,
+      landlock: Landlock.version(), users: users,
       hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups))
+  }
+
+  private static func ownProcess() throws -> Descriptor {
+    Descriptor(owning: try SystemError.check(cordon_pidfd_open(getpid()), "pidfd_open"))
+  }
+
+  private static func namespace(_ name: String, _ proc: Descriptor) throws(SystemError) -> Descriptor {
+    try Descriptor.open("self/ns/\(name)", O_RDONLY, at: proc)
+  }
+
+  private static func openStaging() throws(SystemError) -> Descriptor {
+    try Descriptor.open(Template.Path.staging, O_RDONLY | O_DIRECTORY)
   }
 
   /// The proc filesystem has to be that of our pid namespace, or pids would mean other processes.
@@ -118,45 +141,47 @@ struct Host {
 }
 
 /// Hands out host uids: one of its own to each live cell where there is a block of them.
-enum UserAllocator {
-  case block(UserBlock, taken: Set<UInt32>)
-  case single(UInt32)
+struct UserAllocator {
+  private let block: UserBlock?
+  private let single: UInt32
+  private var taken: Set<UInt32> = []
+  private var next: UInt32
+
+  init(block: UserBlock) {
+    self.block = block
+    single = 0
+    next = block.first + 1
+  }
+
+  init(single user: UInt32) {
+    block = nil
+    single = user
+    next = user
+  }
 
   /// First uid and how many there are for jobs.
   var range: (first: UInt32, count: UInt32) {
-    switch self {
-    case .block(let block, _): (block.first + 1, block.count - 1)
-    case .single(let user): (user, 1)
-    }
+    block.map { ($0.first + 1, $0.count - 1) } ?? (single, 1)
   }
 
   /// Uid of every cell's init: none of the jobs'. Nil where there is only one uid.
-  var initUser: UInt32? {
-    switch self {
-    case .block(let block, _): block.first
-    case .single: nil
-    }
-  }
+  var initUser: UInt32? { block?.first }
 
   var passwdEntries: [UInt32] { Array(range.first..<range.first + range.count) }
 
-  /// Nil when every uid is a live cell's.
+  /// Nil when every uid is a live cell's. In turn, so that what was a job's is not soon another's.
   mutating func take() -> UInt32? {
-    switch self {
-    case .single(let user): return user
-    case .block(let block, var taken):
-      guard let free = passwdEntries.first(where: { !taken.contains($0) }) else { return nil }
-      taken.insert(free)
-      self = .block(block, taken: taken)
-      return free
+    guard block != nil else { return single }
+    let (first, count) = range
+    for _ in 0..<count {
+      let user = next
+      next = next - first + 1 < count ? next + 1 : first
+      if taken.insert(user).inserted { return user }
     }
+    return nil
   }
 
-  mutating func release(_ user: UInt32) {
-    guard case .block(let block, var taken) = self else { return }
-    taken.remove(user)
-    self = .block(block, taken: taken)
-  }
+  mutating func release(_ user: UInt32) { taken.remove(user) }
 }
 
 extension WardenFacts.Mode {

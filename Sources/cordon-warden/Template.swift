@@ -9,9 +9,9 @@ import WardenProtocol
 // Everything is cloned from the host's tree as detached mounts first, then the template is mounted over /usr (the
 // one directory that is certainly there, and cloned already), filled, and made the root; the host's tree is let go.
 //
-// Two mounts are for the cell's init only, and it detaches them before the job exists: the staging directory, which
-// waits at /job, and where there is a user namespace the host's /proc, which the kernel wants to see before it
-// allows a new one, at /proc.
+// Two mounts are not for jobs, and are detached while a cell is built: the staging directory, which is at /job for the
+// warden to copy stages from, and where there is a user namespace the host's /proc, which the kernel wants to see before
+// it allows a new one, at /proc.
 
 /// The root that every cell starts from.
 struct Template {
@@ -31,15 +31,17 @@ struct Template {
     static let output = "/output"
     static let result = "/result"
     static let job = "/job"
-    /// The staging directory, until a cell's init puts its own stage there.
+    /// The staging directory, for the warden; in a cell it is taken away.
     static let staging = job
   }
 
   /// Directories beside /usr that a merged layout has as links into it.
   private static let linked = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"]
+  /// Where the programs of a cell are; some of them links, or not there.
+  static let programs = ["/usr"] + linked.map { "/" + $0 }
   /// Beneath /usr: the host's own configuration, a usual place of registry tokens and proxy passwords.
   private static let localConfiguration = "local/etc"
-  private static let devices = ["null", "zero", "full", "random", "urandom"]
+  static let devices = ["null", "zero", "full", "random", "urandom"]
   private static let hidden: MountAttributes = [.readOnly, .noSetuid, .noDevices, .noExecution]
 
   /// Makes the template this process's root.

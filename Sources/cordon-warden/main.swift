@@ -5,8 +5,8 @@
 // what it does not hold. It sleeps in poll(2) on the control socket, on SIGTERM and on its cells; see `Supervisor`.
 //
 // Before the first order it moves to a mount namespace whose root is the cells' template (`Template`): what a cell
-// sees is what the warden itself sees, less what the cell's init detaches. A cell begins as a fork of the warden
-// (`CellInit`), in fresh namespaces and groups.
+// sees is what the warden itself sees, less what is detached while it is built. A cell begins as two forks of the warden
+// in fresh namespaces and groups: its init (`CellInit`), and the process that will be the job (`JobProcess`).
 
 import Glibc
 import Kernel
@@ -33,7 +33,7 @@ func run() -> Int32 {
   let control = PacketSocket(Descriptor(owning: controlDescriptor))
   do {
     let host = try Host.prepare(configuration)
-    let supervisor = try Supervisor(host: host, control: control)
+    let supervisor = try Supervisor(host: host, control: control, pool: configuration.pool)
     return supervisor.run()
   } catch let refusal as Refusal {
     warn("\(refusal.control): \(refusal.stage): errno \(refusal.errno); \(refusal.fix)")

@@ -8,8 +8,9 @@ struct Doctor: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Say what this host can enforce, and the fix where it cannot.",
     discussion: """
-      Runs a real cell and looks from inside. Exit code 0 when a worker would serve here, 3 otherwise. Where a
-      database is named (--database or CORDON_DATABASE_URL), its schema is checked, too.
+      Runs a real cell and looks from inside; where none can be made, names the settings of this host that are known
+      to be in the way. Exit code 0 when a worker would serve here, 3 otherwise. Where a database is named (--database
+      or CORDON_DATABASE_URL), its schema is checked, too, and what its policy waives counts as waived.
       """)
 
   @OptionGroup var database: DatabaseOptions
@@ -28,26 +29,51 @@ struct Doctor: AsyncParsableCommand {
       SandboxConfiguration(
         wardenPath: try warden ?? Installation.warden(), stateDirectory: scratch.path + "/state",
         approvedRoot: scratch.path + "/artifacts", cgroupBase: cgroupBase))
-    if !database.connection.isEmpty { findings.append(await schema()) }
-    let healthy = findings.allSatisfy(\.holds)
+    var terms = PolicyTerms()
+    if !database.connection.isEmpty {
+      findings.append(await schema())
+      terms = await termsInForce()
+    }
+    let unwaived = Set(terms.unwaived(findings.filter { !$0.holds }.map(\.control)))
+    let healthy = unwaived.isEmpty
     if json {
       let rows = findings.map { finding in
         JSONValue.object([
           "control": .string(finding.control), "holds": .bool(finding.holds), "detail": .string(finding.detail),
-          "fix": finding.fix.map(JSONValue.string) ?? .null,
+          "waived": .bool(!finding.holds && !unwaived.contains(finding.control)),
+          "fix": Self.advice(finding).map(JSONValue.string) ?? .null,
         ])
       }
       let report = JSONValue.object(["ready": .bool(healthy), "findings": .array(rows)])
       Terminal.line(String(decoding: try JSONEncoder().encode(report), as: UTF8.self))
     } else {
       for finding in findings {
-        let mark = finding.holds ? Terminal.styled("holds   ", .good) : Terminal.styled("MISSING ", .bad)
+        let mark =
+          if finding.holds {
+            Terminal.styled("holds   ", .good)
+          } else if unwaived.contains(finding.control) {
+            Terminal.styled("MISSING ", .bad)
+          } else {
+            Terminal.styled("WAIVED  ", .bad)
+          }
         Terminal.line("\(mark)  \(Terminal.escape(finding.control)): \(Terminal.escape(finding.detail))")
-        if let fix = finding.fix, !finding.holds { Terminal.line("          fix: \(Terminal.escape(fix))") }
+        if let fix = Self.advice(finding) { Terminal.line("          fix: \(Terminal.escape(fix))") }
       }
       Terminal.line(healthy ? "This host can confine." : "This host cannot confine; a worker would refuse to serve.")
     }
     if !healthy { throw ExitCode(Failure.Code.environment.rawValue) }
+  }
+
+  private static func advice(_ finding: Finding) -> String? {
+    guard !finding.holds else { return nil }
+    let ways = [finding.fix, PolicyTerms.waiving(finding.control)].compactMap { $0 }
+    return ways.isEmpty ? nil : ways.joined(separator: ", or ")
+  }
+
+  /// None where this role may not see the policy: what it may waive is then not counted as waived.
+  private func termsInForce() async -> PolicyTerms {
+    let policy = try? await database.withStore { try await $0.policyInForce() }
+    return policy.flatMap { try? PolicyTerms(document: $0.document) } ?? PolicyTerms()
   }
 
   private func schema() async -> Finding {

@@ -6,8 +6,9 @@ struct WorkerCommand: AsyncParsableCommand {
     commandName: "worker",
     abstract: "Serve: claim jobs, run each in a fresh cell, write back what happened.",
     discussion: """
-      Runs a self-test in a real cell first and refuses to serve where a control is missing (exit code 3; `cordon
-      doctor` says what to do). The first SIGTERM or Ctrl-C drains: no more claims, what runs may finish. The second
+      Runs a self-test in a real cell first and refuses to serve where a control is missing that the policy in force
+      does not waive (exit code 3; `cordon doctor` says what to do). While it serves, a canary looks from inside a
+      cell again; a control that stopped holding drains the worker, which then ends with exit code 3. The first SIGTERM or Ctrl-C drains: no more claims, what runs may finish. The second
       ends what runs and gives it back.
       """)
 

@@ -28,6 +28,9 @@ struct WorkerOptions: ParsableArguments {
   @Option(name: .customLong("drain-timeout"), help: "How long a drain waits for what runs, such as 30s.")
   var drainTimeout = "30s"
 
+  @Option(name: .customLong("canary-interval"), help: "The longest time between two looks from inside a cell.")
+  var canaryInterval = "3m"
+
   @Option(name: .customLong("warden"), help: "The cordon-warden executable. Default: beside this one.")
   var warden: String?
 
@@ -42,13 +45,20 @@ struct WorkerOptions: ParsableArguments {
   /// The longest the database accepts (`cordon.register_worker`).
   private static let longestLease: Int64 = 3_600_000
 
+  /// A look makes several cells; more often than this it would be a load of its own.
+  private static let canaryIntervals: ClosedRange<Int64> = 1_000...3_600_000
+
   func validate() throws {
     if let slots, !(1...1_000).contains(slots) { throw ValidationError("--slots: between 1 and 1000") }
-    for (option, value) in [("--lease", lease), ("--drain-timeout", drainTimeout)] where TimeSpan(value) == nil {
+    let spans = [("--lease", lease), ("--drain-timeout", drainTimeout), ("--canary-interval", canaryInterval)]
+    for (option, value) in spans where TimeSpan(value) == nil {
       throw ValidationError("\(option): '\(value)' is no duration; write 500ms, 15s or 5m")
     }
     if let lease = TimeSpan(lease), !(Self.shortestLease...Self.longestLease).contains(lease.milliseconds) {
       throw ValidationError("--lease: '\(self.lease)' is not between 2s and 1h")
+    }
+    if let canary = TimeSpan(canaryInterval), !Self.canaryIntervals.contains(canary.milliseconds) {
+      throw ValidationError("--canary-interval: '\(canaryInterval)' is not between 1s and 1h")
     }
     if Logger.Level(rawValue: logLevel) == nil { throw ValidationError("--log-level: '\(logLevel)' is unknown") }
   }
@@ -75,7 +85,7 @@ struct WorkerOptions: ParsableArguments {
       name: name ?? ProcessInfo.processInfo.hostName, host: ProcessInfo.processInfo.hostName,
       build: try Installation.buildDigest(warden: warden), slots: slots, queues: queues, approvedRoot: artifacts,
       inputRoot: inputRoot, leaseSeconds: leaseSeconds, drainTimeout: TimeSpan(drainTimeout)!.duration,
-      heartbeatInterval: .seconds(min(1, leaseSeconds / 3)))
+      heartbeatInterval: .seconds(min(1, leaseSeconds / 3)), canaryInterval: TimeSpan(canaryInterval)!.duration)
     // A statement that has not been answered within half a lease is given up, so that the next heartbeat is still in
     // time; nothing a worker sends takes longer in a healthy database.
     let patience = Duration.seconds(max(1, leaseSeconds / 2))

@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Testing
 
@@ -42,14 +43,37 @@ import Testing
     return pid
   }
 
+  /// From a thread that entered the groups: the child begins where its maker is.
+  private func spawn(_ arguments: [String], in cell: any CellCgroup) throws -> pid_t {
+    final class Outcome: @unchecked Sendable {
+      var result: Result<pid_t, any Error>?
+    }
+    struct Entrance: @unchecked Sendable {
+      var cell: any CellCgroup
+    }
+    let (outcome, entrance) = (Outcome(), Entrance(cell: cell))
+    let thread = Thread {
+      outcome.result = Result {
+        try entrance.cell.enter()
+        return try spawn(arguments)
+      }
+    }
+    thread.start()
+    while !thread.isFinished { usleep(1_000) }
+    return try #require(outcome.result).get()
+  }
+
   @Test func killingAGroupEmptiesItAndItsCountersStay() throws {
     try withArea { area in
       let cell = try area.makeCell("cell")
       try cell.apply(CgroupLimits(memoryBytes: 64 << 20, pids: 8, cpuMillis: 500))
       #expect(try !cell.isPopulated())
-      let pid = try spawn(["/usr/bin/sleep", "1000"])
+      let pid = try spawn(["/usr/bin/sleep", "1000"], in: cell)
       try cell.handle.writeText("\(pid)", to: CgroupFile.processes)
-      try cell.attach(pid)
+      let membership = try Descriptor.open("/proc/\(pid)/cgroup").readAll(limit: 1 << 16)
+      #expect(cell.holds(String(decoding: membership, as: UTF8.self)))
+      let own = try Descriptor.open("/proc/self/cgroup").readAll(limit: 1 << 16)
+      #expect(!cell.holds(String(decoding: own, as: UTF8.self)), "control: this process is in none of its groups")
       #expect(try cell.isPopulated())
       #expect(try !cell.remove(), "a group with a process is busy")
       try cell.kill()

@@ -28,8 +28,8 @@ import Testing
     4 1 0:3 / /tmp rw,nosuid,nodev - tmpfs tmpfs rw
     5 1 8:1 /i /input ro,nosuid,nodev,noexec - ext4 /dev/sda rw
     6 1 8:1 /j /job ro,nosuid,nodev - ext4 /dev/sda rw
-    7 1 0:4 / /output rw,nosuid,nodev - tmpfs tmpfs rw
-    8 1 0:5 / /result rw,nosuid,nodev - tmpfs tmpfs rw
+    7 1 0:4 / /output rw,nosuid,nodev,noexec - tmpfs tmpfs rw
+    8 1 0:5 / /result rw,nosuid,nodev,noexec - tmpfs tmpfs rw
     9 1 0:6 /null /dev/null ro,nosuid,noexec - devtmpfs devtmpfs rw
     @@ interfaces
     Inter-|   Receive

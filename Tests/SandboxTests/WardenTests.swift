@@ -22,7 +22,9 @@ import Testing
     await sandbox.waitUntilClosed()
     let refused = await #expect(throws: SandboxError.self) { try await bench.run(["/usr/bin/true"]) }
     #expect(refused?.stage == "warden")
-    #expect(try processes(of: first.uid).isEmpty && processes(of: second.uid).isEmpty)
+    let patience = Duration.seconds(5)
+    #expect(
+      try await eventually(patience) { try processes(of: first.uid).isEmpty && processes(of: second.uid).isEmpty })
     #expect(try groups(of: sandbox.facts.wardenProcessID) == [], "groups are cleared away, though no warden follows")
     await sandbox.shutdown()
     firstStage.remove()

@@ -95,7 +95,9 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "heartbeat: worker", "installed_version: auditor operator producer worker",
         "jobs: auditor operator producer", "logs: auditor operator producer", "parse_specification: producer",
         "put_blob: producer", "read_blob: worker", "record: auditor operator producer", "register_worker: worker",
-        "release: worker", "rescue: operator worker", "retire_worker: worker", "start: worker",
+        "release: worker", "report_drained: worker", "rescue: operator worker", "retire_worker: worker",
+        "set_policy: operator", "show_policy: auditor operator worker", "start: worker",
+        "workers: auditor operator",
       ])
   }
 

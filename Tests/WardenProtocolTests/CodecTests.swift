@@ -12,6 +12,10 @@ private let requests: [WardenRequest] = [
       limits: CellLimits(
         wallMilliseconds: 1, graceMilliseconds: 2, memoryBytes: 3, cpuMillis: 4, pids: 5, outputBytes: 6,
         outputFiles: 7, temporaryBytes: 8, resultBytes: -9))),
+  .run(
+    CellOrder(
+      cell: 0, stage: "", arguments: ["/a"], runtime: .python(imports: ["json", "os.path"]), outputIsMounted: true)),
+  .run(CellOrder(cell: 1, stage: "", arguments: ["/a"], runtime: .forkedPython(imports: []))),
   .stop(CellStop(cell: 7, cause: .abandoned, graceMilliseconds: 1_500)),
   .shutdown,
 ]
@@ -20,7 +24,7 @@ private let replies: [WardenReply] = [
   .hello(
     WardenFacts(
       processID: 4_711, cgroup: .hybrid, mode: .userNamespace, namespaces: ["mnt", "pid"],
-      filter: Array(0...255), firstUser: 200_001, userCount: 255, missing: [refusal, refusal])),
+      filter: Array(0...255), landlock: 7, firstUser: 200_001, userCount: 255, missing: [refusal, refusal])),
   .cannot(refusal),
   .started(CellStart(cell: 1, user: 200_003, initProcessID: 99, namespaces: ["net"])),
   .refused(cell: 3, refusal),
@@ -132,8 +136,28 @@ private let replies: [WardenReply] = [
 
   @Test func aPlainOrderIsAccepted() { #expect(good.problem == nil) }
 
-  @Test(arguments: ["", ".", "..", "a/b", "/a", "a b", "ä", "a\0", String(repeating: "a", count: 65)])
+  @Test func nothingMayBeStaged() { #expect(control { $0.stage = "" } == nil) }
+
+  @Test(arguments: [".", "..", "a/b", "/a", "a b", "ä", "a\0", String(repeating: "a", count: 65)])
   func aStageIsNoPath(_ stage: String) { #expect(control { $0.stage = stage } == "order.stage") }
+
+  @Test(arguments: ["", "a b", "os;x", "1a", "a..b", ".a", "a.", "ä", String(repeating: "a", count: 129)])
+  func aModuleIsNoProgramText(_ name: String) {
+    let script = CellRuntime.pythonCommand + ["/job/main.py"]
+    let runtimes: [CellRuntime] = [.python(imports: [name]), .forkedPython(imports: ["os", name])]
+    for runtime in runtimes {
+      #expect(control { ($0.arguments, $0.runtime) = (script, runtime) } == "order.runtime")
+    }
+    #expect(control { ($0.arguments, $0.runtime) = (script, .python(imports: ["os.path", "_a1"])) } == nil)
+  }
+
+  @Test(arguments: [
+    ["/usr/bin/python3", "/job/main.py"], CellRuntime.pythonCommand, CellRuntime.pythonCommand + ["-c"],
+    ["/usr/bin/true", "-I", "-B", "-u", "/job/main.py"],
+  ])
+  func aStartedInterpreterTakesAScriptOnly(_ arguments: [String]) {
+    #expect(control { ($0.arguments, $0.runtime) = (arguments, .python(imports: [])) } == "order.runtime")
+  }
 
   @Test func argumentsAreChecked() {
     #expect(control { $0.arguments = [] } == "order.arguments")

@@ -1,2 +1,2 @@
--- A new worker of this role.
-select cordon.register_worker($1::text, $2::text, $3::text, $4::text[], $5::int, $6::float8) as worker
+-- A new worker of this role, with the controls it lacks.
+select cordon.register_worker($1::text, $2::text, $3::text, $4::text[], $5::int, $6::float8, $7::text[]) as worker

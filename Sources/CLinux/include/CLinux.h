@@ -4,6 +4,8 @@
 #pragma once
 
 #include "CLinuxDescriptors.h"
+#include "CLinuxLandlock.h"
 #include "CLinuxMount.h"
 #include "CLinuxProcess.h"
+#include "CLinuxReadiness.h"
 #include "CLinuxThread.h"

@@ -20,8 +20,18 @@ enum {
 /// Only in a process with one thread: no fork handlers run, so locks held by other threads would stay held.
 pid_t cordon_clone(uint64_t flags, int cgroup, int *pidfd);
 
+/// As cordon_clone, into the pid namespace of the process behind the pidfd `member`; the child runs `run(context)`, which
+/// must not return, and is the caller's child. Returns its pid. The caller's own children are not affected: the namespace
+/// is entered by a process in between, because one that entered it itself could come back only with privilege over the
+/// namespace it came from, which an ordinary user lacks. Only in a process with one thread.
+pid_t cordon_clone_beside(int member, int cgroup, int *pidfd, void (*run)(void *context), void *context);
+
 /// unshare(2). Only in a process with one thread.
 int cordon_unshare(int flags);
+
+/// setns(2): `flags` say which namespaces of the process behind a pidfd, or the kind of the one namespace file. Only in a
+/// process with one thread. A pid namespace takes effect for children alone.
+int cordon_setns(int descriptor, int flags);
 
 /// pidfd_open(2). Any thread, any time.
 int cordon_pidfd_open(pid_t pid);

@@ -1,0 +1,127 @@
+import FoundationEssentials
+
+/// What a policy says to the worker that runs a job under it. The limits and runtimes of a policy are the database's
+/// to judge at enqueue; these are the terms that only the one who makes the cell can keep.
+///
+/// The database is strict about what becomes a policy (`cordon.check_policy`); this is strict again, because a worker
+/// that does not know a member cannot keep it.
+public struct PolicyTerms: Equatable, Sendable {
+  /// Cells that wait with an interpreter started.
+  public struct Warm: Equatable, Sendable {
+    public enum Mode: String, Sendable {
+      /// Each cell starts an interpreter of its own, so each has an address space laid out anew.
+      case interpreter
+      /// Cells are forked from one interpreter and share its memory, and with it its address space's layout.
+      case zygote
+    }
+
+    public var mode: Mode
+    /// Modules that are imported before the job arrives, in this order.
+    public var imports: [String]
+
+    public init(mode: Mode, imports: [String] = []) {
+      self.mode = mode
+      self.imports = imports
+    }
+  }
+
+  /// The document is not one that this build can keep.
+  public struct Problem: Error, Equatable, CustomStringConvertible {
+    public let description: String
+
+    init(_ path: String, _ what: String) {
+      description = "policy: \(path): \(what)"
+    }
+  }
+
+  /// Controls that a worker may lack and still run jobs of this policy; empty is none.
+  public var waivers: Set<String> = []
+  /// Warm cells by runtime; empty is none.
+  public var warm: [Runtime: Warm] = [:]
+  /// Jobs whose output limit is above this many bytes get an output area on a disk; nil is always memory.
+  public var outputMemoryBytes: Int64?
+
+  /// The controls that a policy can waive at all: those that bound what cells can do to each other and to the host's
+  /// load. Without the others a cell is none. `cordon.waivable_controls()` is this list; a test compares them.
+  public static let waivable: Set = ["cgroup.pids", "cgroup.swap", "groups", "landlock", "uids"]
+
+  public init() {}
+
+  /// - Parameter document: a policy's text, of which only the name has been checked.
+  public init(document: String) throws(Problem) {
+    guard let value = try? JSONDecoder().decode(JSONValue.self, from: Data(document.utf8)) else {
+      throw Problem("document", "is no JSON")
+    }
+    let members = try Self.members(of: value, "document", known: Self.members)
+    guard members["version"] == .integer(1) else { throw Problem("version", "is not 1") }
+    if let given = members["waivers"] {
+      waivers = Set(try Self.words(given, "waivers"))
+      if let stranger = waivers.subtracting(Self.waivable).min() {
+        throw Problem("waivers", "'\(stranger)' cannot be waived")
+      }
+    }
+    if let given = members["warm"] {
+      for (name, terms) in try Self.members(of: given, "warm", known: [Runtime.python3.rawValue]) {
+        warm[.python3] = try Self.warm(terms, "warm.\(name)")
+      }
+    }
+    if let given = members["outputs"] {
+      let outputs = try Self.members(of: given, "outputs", known: ["memory"])
+      outputMemoryBytes = try Self.size(outputs["memory"], "outputs.memory")
+    }
+  }
+
+  /// The controls among `missing` that these terms do not waive, in order.
+  public func unwaived(_ missing: some Sequence<String>) -> [String] {
+    missing.filter { !waivers.contains($0) || !Self.waivable.contains($0) }.sorted()
+  }
+
+  /// How an operator waives the control, as part of an advice; nil where no policy can.
+  public static func waiving(_ control: String) -> String? {
+    waivable.contains(control) ? #"a policy with "waivers": ["\#(control)"]"# : nil
+  }
+
+  // MARK: - Reading
+
+  private static let members: Set = [
+    "ceilings", "defaults", "lease", "outputs", "runtimes", "version", "waivers", "warm",
+  ]
+
+  private static func members(
+    of value: JSONValue, _ path: String, known: Set<String>
+  ) throws(Problem) -> [String: JSONValue] {
+    guard let members = value.object else { throw Problem(path, "is no object") }
+    if let stranger = Set(members.keys).subtracting(known).min() { throw Problem(path, "'\(stranger)' is unknown") }
+    return members
+  }
+
+  private static func words(_ value: JSONValue, _ path: String) throws(Problem) -> [String] {
+    guard let words = value.array?.map(\.string), !words.contains(nil) else {
+      throw Problem(path, "is no array of strings")
+    }
+    let present = words.compactMap { $0 }
+    guard Set(present).count == present.count, !present.contains("") else {
+      throw Problem(path, "holds an entry twice, or an empty one")
+    }
+    return present
+  }
+
+  private static func warm(_ value: JSONValue, _ path: String) throws(Problem) -> Warm {
+    let members = try members(of: value, path, known: ["mode", "imports"])
+    guard let mode = members["mode"]?.string.flatMap(Warm.Mode.init) else {
+      throw Problem("\(path).mode", "is unknown")
+    }
+    let imports = try members["imports"].map { (given) throws(Problem) in try words(given, "\(path).imports") } ?? []
+    // What is imported becomes part of a program; nothing but a dotted name may.
+    guard imports.allSatisfy({ $0.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/) != nil }) else {
+      throw Problem("\(path).imports", "holds what is no name of a module")
+    }
+    return Warm(mode: mode, imports: imports)
+  }
+
+  private static func size(_ value: JSONValue?, _ path: String) throws(Problem) -> Int64 {
+    if let bytes = value?.integer, bytes > 0 { return bytes }
+    if let size = value?.string.flatMap(ByteCount.init) { return size.bytes }
+    throw Problem(path, "is no size")
+  }
+}

@@ -1,0 +1,82 @@
+import CLinux
+import Glibc
+
+// A second wall behind mounts and filter, where the kernel has it: what a process may do with files is decided once
+// more, by rules that no later mount, descriptor or namespace can widen. A path is allowed what any directory above it
+// was granted.
+
+/// Landlock rules for the calling process.
+public struct Landlock {
+  /// Rights on files and directories.
+  public struct Rights: OptionSet, Sendable {
+    public let rawValue: UInt64
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+    private init(_ bits: Int...) { rawValue = UInt64(bits.reduce(0, |)) }
+
+    public static let read = Rights(Int(CORDON_LANDLOCK_READ_FILE), Int(CORDON_LANDLOCK_READ_DIRECTORY))
+    public static let execute = Rights(Int(CORDON_LANDLOCK_EXECUTE))
+    /// Writing to files that are there.
+    public static let write = Rights(
+      Int(CORDON_LANDLOCK_WRITE_FILE), Int(CORDON_LANDLOCK_TRUNCATE), Int(CORDON_LANDLOCK_DEVICE_IOCTL))
+    /// Making, moving and removing everything but devices.
+    public static let change = Rights(
+      Int(CORDON_LANDLOCK_REMOVE_DIRECTORY), Int(CORDON_LANDLOCK_REMOVE_FILE), Int(CORDON_LANDLOCK_MAKE_DIRECTORY),
+      Int(CORDON_LANDLOCK_MAKE_FILE), Int(CORDON_LANDLOCK_MAKE_SOCKET), Int(CORDON_LANDLOCK_MAKE_FIFO),
+      Int(CORDON_LANDLOCK_MAKE_LINK), Int(CORDON_LANDLOCK_REFER))
+    static let devices = Rights(
+      Int(CORDON_LANDLOCK_MAKE_CHARACTER_DEVICE), Int(CORDON_LANDLOCK_MAKE_BLOCK_DEVICE))
+
+    /// All that a kernel of this version can decide on.
+    static func known(_ version: Int32) -> Rights {
+      var rights: Rights = [.read, .execute, .write, .change, .devices]
+      if version < 5 { rights.remove(Rights(Int(CORDON_LANDLOCK_DEVICE_IOCTL))) }
+      if version < 3 { rights.remove(Rights(Int(CORDON_LANDLOCK_TRUNCATE))) }
+      return rights
+    }
+
+    /// Those a rule on something that is no directory may name.
+    static let ofFiles = Rights(
+      Int(CORDON_LANDLOCK_READ_FILE), Int(CORDON_LANDLOCK_WRITE_FILE), Int(CORDON_LANDLOCK_EXECUTE),
+      Int(CORDON_LANDLOCK_TRUNCATE), Int(CORDON_LANDLOCK_DEVICE_IOCTL))
+  }
+
+  /// Version of the kernel's Landlock that is used: at least 2, because version 1 refuses every move between
+  /// directories. Nil where there is none.
+  public static func version() -> Int32? {
+    let version = cordon_landlock_version()
+    return version >= 2 ? version : nil
+  }
+
+  private let version: Int32
+  private let rules: Descriptor
+
+  /// Rules that grant nothing: no file, no TCP port, and from version 6 on no signal and no abstract socket beyond the
+  /// processes that are under the same rules.
+  public init(version: Int32) throws(SystemError) {
+    self.version = version
+    rules = Descriptor(
+      owning: try SystemError.check(
+        cordon_landlock_rules(version, Rights.known(version).rawValue, Landlock.bindAndConnect, Landlock.bothScopes),
+        "landlock_create_ruleset"))
+  }
+
+  /// Grants rights on `path` and everything beneath it.
+  public func allow(_ rights: Rights, beneath path: String) throws(SystemError) {
+    let place = try Descriptor.open(path, cordon_o_path)
+    var status = stat()
+    try SystemError.check(fstat(place.raw, &status), "stat \(path)")
+    let isDirectory = status.st_mode & S_IFMT == S_IFDIR
+    let granted = rights.intersection(.known(version)).intersection(isDirectory ? .known(version) : .ofFiles)
+    try SystemError.check(cordon_landlock_allow(rules.raw, place.raw, granted.rawValue), "landlock_add_rule \(path)")
+  }
+
+  /// Puts the calling process, which has one thread, under the rules. Needs no_new_privs.
+  public func restrict() throws(SystemError) {
+    try SystemError.check(cordon_landlock_restrict(rules.raw), "landlock_restrict_self")
+  }
+
+  /// LANDLOCK_ACCESS_NET_BIND_TCP and _CONNECT_TCP.
+  private static let bindAndConnect: UInt64 = 0b11
+  /// LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET and _SIGNAL.
+  private static let bothScopes: UInt64 = 0b11
+}

@@ -1,0 +1,59 @@
+/// What the contenders are asked to run.
+struct Program: Hashable, Sendable {
+  /// As the table shows it.
+  var name: String
+  var arguments: [String]
+  /// Text of a `main.py` that has to lie where `arguments` say, at /job/main.py inside a cell.
+  var script: String?
+
+  static let nothing = Program(name: "true", arguments: ["/usr/bin/true"])
+  static let python = Program(name: "python3 -c pass", arguments: ["/usr/bin/python3", "-c", "pass"])
+  /// As a job's program is run: from a file, isolated from the environment, nothing cached, unbuffered.
+  static let script = Program(
+    name: "python3 -IBu main.py", arguments: ["/usr/bin/python3", "-I", "-B", "-u", "/job/main.py"], script: "pass\n")
+  static let sleep = Program(name: "sleep", arguments: ["/usr/bin/sleep", "3600"])
+
+  /// What a warm interpreter has imported before its script is there; the plain one, which needs none of it, has not.
+  static let imports = ["json"]
+  /// Ends well only where that is so.
+  static let importedAlready = Program(
+    name: "control of warm cells", arguments: Program.script.arguments,
+    script: "import sys\nsys.exit(0 if \"json\" in sys.modules else 3)\n")
+
+  /// Programs that must not end well where a limit holds.
+  struct Probe: Sendable {
+    var limit: String
+    var program: Program
+  }
+
+  static let probes = [
+    Probe(
+      limit: "memory",
+      program: Program(
+        name: "touch twice the memory limit",
+        arguments: [
+          "/usr/bin/python3", "-c", "b = bytearray(512 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1",
+        ])),
+    Probe(
+      limit: "pids",
+      program: Program(
+        name: "start more processes than the limit",
+        arguments: [
+          "/usr/bin/python3", "-c",
+          """
+          import os, signal
+          children = []
+          try:
+              for i in range(100):
+                  child = os.fork()
+                  if child == 0: signal.pause()
+                  children.append(child)
+          finally:
+              for child in children: os.kill(child, signal.SIGKILL)
+          """,
+        ])),
+  ]
+
+  /// The environment of every contender's program.
+  static let environment = [("PATH", "/usr/bin:/usr/sbin"), ("LANG", "C.UTF-8"), ("HOME", "/tmp")]
+}

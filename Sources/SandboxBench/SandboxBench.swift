@@ -1,0 +1,38 @@
+import ArgumentParser
+import Foundation
+
+/// Measurements of the sandbox on the machine they are run on; `ops/bench` builds and calls it.
+@main
+struct SandboxBench: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "SandboxBench",
+    abstract: "Measures the sandbox against plain processes and against its peers, on this machine.",
+    discussion: "Exit codes: 0 measured; 2 usage; 3 something could not be measured at all; 130 interrupted.",
+    subcommands: [SandboxCommand.self, SoakCommand.self])
+
+  static func main() async {
+    do {
+      var command = try parseAsRoot()
+      if var asynchronous = command as? any AsyncParsableCommand {
+        try await asynchronous.run()
+      } else {
+        try command.run()
+      }
+    } catch is CancellationError {
+      Progress.line("interrupted; everything that was started has been stopped")
+      Foundation.exit(130)
+    } catch let error as BenchError {
+      Progress.line("error: \(error)")
+      Foundation.exit(3)
+    } catch {
+      exit(withError: error)
+    }
+  }
+}
+
+/// Why something could not be measured, in one line.
+struct BenchError: Error, CustomStringConvertible {
+  let description: String
+
+  init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,82 @@
+import Foundation
+
+/// Columns that line up; numbers to the right.
+struct TextTable {
+  private var rows: [[String]]
+  private let left: Int
+
+  /// The first `left` columns are words.
+  init(_ header: [String], left: Int) {
+    rows = [header]
+    self.left = left
+  }
+
+  mutating func add(_ cells: [String]) { rows.append(cells) }
+
+  var text: String {
+    let widths = rows[0].indices.map { column in rows.map { $0.count > column ? $0[column].count : 0 }.max() ?? 0 }
+    return rows.map { row in
+      let line = row.enumerated().map { column, cell in
+        // What is behind the last column is a remark.
+        guard column < widths.count else { return cell }
+        let space = String(repeating: " ", count: widths[column] - cell.count)
+        return column < left || column == widths.count - 1 ? cell + space : space + cell
+      }.joined(separator: "  ")
+      return String(line.reversed().drop { $0 == " " }.reversed()) + "\n"
+    }.joined()
+  }
+}
+
+extension Double {
+  func shown(_ digits: Int) -> String { String(format: "%.\(digits)f", self) }
+}
+
+extension Double? {
+  func shown(_ digits: Int) -> String { map { $0.shown(digits) } ?? "-" }
+}
+
+extension Results {
+  var text: String {
+    var table = TextTable(
+      [
+        "contender", "program", "pinned", "p50 µs", "p99 µs", "x plain", "1/s @1", "1/s @4", "1/s @8", "cpu ms",
+        "machine ms", "remark",
+      ], left: 3)
+    for row in rows {
+      let rates = [1, 4, 8].map { (row.rates[$0]?.perSecond).shown(0) }
+      table.add(
+        [row.contender, row.program, row.pinned ? "yes" : "no", row.p50.shown(0), row.p99.shown(0)]
+          + [row.overPlain.shown(2)] + rates
+          + [(row.rates[4]?.processes).shown(2), (row.rates[4]?.machine).shown(2), row.note])
+    }
+    for one in absent {
+      table.add([one.name] + [String](repeating: "", count: 10) + ["absent: \(one.reason)"])
+    }
+    var named = TextTable(["ratio (medians, pinned)", "value", "target", ""], left: 1)
+    for ratio in Ratio.all { named.add(ratio.line(ratio.value(self))) }
+    return """
+      1/s: runs a second with so many in flight, building and taking down included; cpu and machine: processor time a
+      run at 4 in flight: of the processes involved, and of the whole machine, which has what the kernel does later and
+      the processes that nobody waited for, and whatever else runs here.
+
+      \(table.text)
+      \(named.text)\(remarks)
+      """
+  }
+
+  private var remarks: String {
+    var lines: [String] = []
+    if let alive {
+      lines.append(
+        "start with \(alive.alive) cells alive: p50 \(alive.many.compactMap(\.started).median.shown(0)) µs until it runs, "
+          + "\(alive.many.map(\.total).median.shown(0)) µs in all; with 5: "
+          + "\(alive.few.compactMap(\.started).median.shown(0)) and \(alive.few.map(\.total).median.shown(0)) µs")
+    }
+    if let waiting {
+      lines.append(
+        "\(waiting.cells) waiting cells: \(waiting.privateMiB.shown(3)) MiB unshared each, kernel memory of the group "
+          + (waiting.kernelMiB.map { $0.shown(3) + " MiB" } ?? "not readable"))
+    }
+    return lines.map { $0 + "\n" }.joined()
+  }
+}

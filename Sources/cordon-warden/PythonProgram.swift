@@ -1,0 +1,98 @@
+import CLinux
+import Glibc
+import Kernel
+import WardenProtocol
+
+// Theory of operation
+//
+// A started interpreter is the job's own process after an execve: confined already, on the cell's uid, with the socket to
+// the warden as its only open descriptor beside 0, 1 and 2. Its program imports what the policy names, says `ready` and
+// waits for the order. Then it does what `JobProcess` does for a program, reads the script and runs it as `__main__`, so
+// that a script finds what `python3 -I -B -u script args` would give it: the same flags, arguments, environment, working
+// directory and streams. Its own frame is taken off a traceback. The socket is closed before the first byte of the script
+// is read; nothing of the job's was in the cell before.
+//
+// What differs, and is said in the docs: modules of the policy's list are in sys.modules from the start.
+
+/// A python3 that waits for an order.
+struct PythonProgram {
+  var imports: [String]
+
+  /// Executes the interpreter; returns only what kept it from that.
+  func execute(_ warden: PacketSocket) -> Refusal {
+    // It keeps the socket, by the number the program knows.
+    guard warden.descriptor.raw == CellDescriptors.first, fcntl(warden.descriptor.raw, F_SETFD, 0) == 0 else {
+      return Refusal(control: "runtime", stage: "keep the socket", errno: errno)
+    }
+    let arguments = JobProcess.strings(CellRuntime.pythonCommand + ["-c", text])
+    let environment = JobProcess.strings(["PATH=/usr/bin:/usr/sbin", "LANG=C.UTF-8", "HOME=/tmp", "TZ=UTC"])
+    execve(arguments[0]!, arguments, environment)
+    return Refusal(control: "runtime", stage: "execve \(CellRuntime.pythonCommand[0])", errno: errno)
+  }
+
+  /// Names were checked to be dotted identifiers. The order's form is that of `WardenRequest`, behind the byte that
+  /// `PacketSocket` puts before a message.
+  private var text: String {
+    """
+    import os, sys, time, _signal, _socket
+    def order():
+      for name in \(imports):
+        __import__(name)
+      warden = _socket.socket(fileno=\(CellDescriptors.first))
+      warden.send(bytes([0, \(CellMessage.readyTag)]))
+      data, control, _, _ = warden.recvmsg(\(PacketSocket.inlineLimit + 1), _socket.CMSG_SPACE(32))
+      if not data:
+        os._exit(0)
+      given = []
+      for _, _, body in control:
+        given += [int.from_bytes(body[at:at + 4], sys.byteorder) for at in range(0, len(body) // 4 * 4, 4)]
+      if data[0] == 1:
+        memory = given.pop(0)
+        data = bytes(1) + os.pread(memory, os.fstat(memory).st_size, 0)
+        os.close(memory)
+      at = 11
+      def number():
+        nonlocal at
+        at += 4
+        return int.from_bytes(data[at - 4:at], "little")
+      def text():
+        nonlocal at
+        count = number()
+        at += count
+        return data[at - count:at]
+      text()
+      arguments = [os.fsdecode(text()) for _ in range(number())]
+      variables = [(text(), text()) for _ in range(number())]
+      for target, descriptor in enumerate(given):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+      os.environb.clear()
+      os.environb.update(variables)
+      time.tzset()
+      os.chdir("\(Template.Path.job)")
+      sys.orig_argv = arguments
+      sys.argv = arguments[\(CellRuntime.pythonCommand.count):]
+      since = (time.monotonic_ns() // 1000).to_bytes(8, "little")
+      warden.send(bytes([0, \(CellMessage.runningTag)]) + since)
+      warden.close()
+    def run(script):
+      main = type(sys)("__main__")
+      main.__dict__.update(__file__=script, __builtins__=__builtins__, __cached__=None)
+      sys.modules["__main__"] = main
+      try:
+        with open(script, "rb") as file:
+          source = file.read()
+        exec(compile(source, script, "exec", dont_inherit=True), main.__dict__)
+      except SystemExit:
+        raise
+      except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__.tb_next)
+        if isinstance(error, KeyboardInterrupt):
+          _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+          os.kill(os.getpid(), _signal.SIGINT)
+        sys.exit(1)
+    order()
+    run(sys.argv[0])
+    """
+  }
+}

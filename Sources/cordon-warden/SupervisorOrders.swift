@@ -1,0 +1,104 @@
+import CellPool
+import Glibc
+import Kernel
+import WardenProtocol
+
+// Orders: from the worker's word to a job that runs.
+
+extension Supervisor {
+  func take(_ order: CellOrder, given: [Descriptor]) {
+    do throws(Refusal) {
+      guard leaveAt == nil else { throw Refusal(control: "warden", stage: "the warden is leaving") }
+      guard ordered[order.cell] == nil else { throw Refusal(control: "order.cell", stage: "this cell exists") }
+      if let problem = order.problem { throw problem }
+      guard given.count == (order.outputIsMounted ? 4 : 3), given.prefix(3).allSatisfy(\.isJobStream) else {
+        throw Refusal(control: "order.descriptors", stage: "stdin, stdout, stderr: pipes, sockets, files, /dev/null")
+      }
+      let cell = try cell(for: order.shape)
+      cell.order = order
+      cell.given = given
+      ordered[order.cell] = cell
+      noteActivity()
+      if cell.phase == .waiting { startOrRefuse(cell) }
+      rearm(cell)
+    } catch {
+      send(.refused(cell: order.cell, error))
+    }
+  }
+
+  /// An unused cell of the shape: one that waits, one that is nearly there, or a new one.
+  private func cell(for shape: CellShape) throws(Refusal) -> Cell {
+    let unused = pooled[shape] ?? []
+    plan.ordered(shape, waiting: unused.count { $0.phase == .waiting }, now: Instant.now.microseconds)
+    guard let index = unused.firstIndex(where: { $0.phase == .waiting }) ?? unused.indices.first else {
+      return try build(shape)
+    }
+    return pooled[shape]!.remove(at: index)
+  }
+
+  func build(_ shape: CellShape) throws(Refusal) -> Cell {
+    guard let user = host.users.take() else {
+      throw Refusal(control: "uids", stage: "every uid of this warden is a live cell's", fix: "widen --uids")
+    }
+    do throws(Refusal) {
+      let cell = try Cell.build(
+        serial: nextSerial(), shape: shape, user: user, host: host,
+        patienceMilliseconds: Supervisor.startPatienceMilliseconds)
+      cells[cell.serial] = cell
+      watch(cell.socket.descriptor, .read, of: cell, .socket)
+      watch(cell.main.descriptor, .read, of: cell, .main)
+      return cell
+    } catch {
+      host.users.release(user)
+      throw error
+    }
+  }
+
+  func watch(_ descriptor: Descriptor, _ interest: Readiness.Interest, of cell: Cell, _ source: Token.Source) {
+    do { try readiness.add(descriptor, interest, token: Token.of(cell, source)) } catch {
+      // An event would be missed; the look that every phase takes at its deadline remains.
+      warn("cell \(cell.serial): \(error)")
+    }
+  }
+
+  func startOrRefuse(_ cell: Cell) {
+    do throws(Refusal) { try start(cell) } catch { refuse(cell, error) }
+  }
+
+  /// Hands a whole cell its order.
+  private func start(_ cell: Cell) throws(Refusal) {
+    guard let order = cell.order, let mounts = cell.mounts else { return }
+    if host.mode == .root { for descriptor in cell.given.prefix(3) { descriptor.giveAway(to: cell.user) } }
+    if !order.stage.isEmpty || order.outputIsMounted {
+      let mounted = try CellMounts(cell: mounts, own: host.mountNamespace, staging: host.staging)
+        .attach(stage: order.stage, output: order.outputIsMounted ? cell.given[3] : nil)
+      cell.output = mounted ?? cell.output
+    }
+    if let event = cell.group.outOfMemory { watch(event, .read, of: cell, .memory) }
+    // From here on only its end says something: the process executes the job, or has ended.
+    try requiring("cell") { () throws(SystemError) in
+      try readiness.change(cell.socket.descriptor, .hangUp, token: Token.of(cell, .socket))
+      try cell.socket.send(WardenRequest.run(order).encoded, descriptors: Array(cell.given.prefix(3)))
+    }
+    // Only the job holds its streams now, so their readers see the end when the job is gone.
+    cell.given = []
+    cell.phase = .starting
+    cell.deadline = Instant.now.advanced(milliseconds: Supervisor.startPatienceMilliseconds)
+  }
+
+  func stop(_ stop: CellStop) {
+    guard let cell = ordered[stop.cell], cell.stop == nil, [.building, .starting, .running].contains(cell.phase)
+    else { return }
+    cell.stop = (stop.cause, max(0, stop.graceMilliseconds))
+    if cell.phase == .running { askToEnd(cell) }
+    rearm(cell)
+  }
+
+  /// SIGTERM to the main process, and the group's end after the grace.
+  func askToEnd(_ cell: Cell) {
+    guard let stop = cell.stop else { return }
+    if stop.graceMilliseconds == 0 { return drain(cell) }
+    try? cell.main.signal(SIGTERM)
+    cell.killAt = Instant.now.advanced(milliseconds: stop.graceMilliseconds)
+  }
+}

@@ -1,0 +1,34 @@
+import ArgumentParser
+import Foundation
+import Jobs
+import Store
+
+struct Workers: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "List the workers the database knows, newest first.",
+    discussion: """
+      For operators and auditors. A worker is `serving`, `silent` for longer than its lease, or `drained`: it found
+      that a control no longer holds on its host, and stopped by itself for the reason shown.
+      """)
+
+  @OptionGroup var database: DatabaseOptions
+  @Flag(help: "One JSON array.")
+  var json = false
+
+  func run() async throws {
+    try await database.withStore { store in
+      let rows = try await store.workers()
+      if json {
+        Terminal.line("[" + rows.joined(separator: ",") + "]")
+        return
+      }
+      var table = Table(["WORKER", "NAME", "HOST", "STATE", "QUEUES", "RUNNING", "SLOTS", "MISSING", "SEEN", "REASON"])
+      for row in try rows.map(parseRecord) {
+        table.add(
+          ["worker", "name", "host", "state", "queues", "running", "slots", "missing", "seen_at", "drained_reason"]
+            .map { RecordView.text(row[$0]) })
+      }
+      for line in table.lines { Terminal.line(line) }
+    }
+  }
+}

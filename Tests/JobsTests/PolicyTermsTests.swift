@@ -1,0 +1,80 @@
+import Testing
+
+@testable import Jobs
+
+@Suite("The terms of a policy for its worker")
+struct PolicyTermsTests {
+  /// A document with the given members; the others do not concern a worker.
+  private static func document(_ members: String) -> String {
+    #"{"ceilings":{},"defaults":{},"lease":{},"runtimes":["exec"],"version":1\#(members)}"#
+  }
+
+  @Test("what a document does not say is not granted")
+  func nothing() throws {
+    #expect(try PolicyTerms(document: Self.document("")) == PolicyTerms())
+    #expect(try PolicyTerms(document: Self.document(#","waivers":[],"warm":{}"#)) == PolicyTerms())
+    #expect(PolicyTerms().waivers.isEmpty && PolicyTerms().warm.isEmpty && PolicyTerms().outputMemoryBytes == nil)
+  }
+
+  @Test("every term is read")
+  func everything() throws {
+    let terms = try PolicyTerms(
+      document: Self.document(
+        #","outputs":{"memory":"1GiB"},"waivers":["uids","groups"],"#
+          + #""warm":{"python3":{"imports":["json","os.path"],"mode":"zygote"}}"#))
+    #expect(terms.waivers == ["groups", "uids"])
+    #expect(terms.warm == [.python3: .init(mode: .zygote, imports: ["json", "os.path"])])
+    #expect(terms.outputMemoryBytes == 1 << 30)
+    let other = try PolicyTerms(
+      document: Self.document(#","outputs":{"memory":4096},"warm":{"python3":{"mode":"interpreter"}}"#))
+    #expect(other.warm == [.python3: .init(mode: .interpreter)])
+    #expect(other.outputMemoryBytes == 4096)
+  }
+
+  @Test(
+    "what this build does not know it does not keep",
+    arguments: [
+      (#","network":{}"#, "'network' is unknown"), (#","waivers":"uids""#, "waivers: "),
+      (#","waivers":[1]"#, "waivers: "), (#","waivers":["uids","uids"]"#, "waivers: "),
+      (#","waivers":[""]"#, "waivers: "), (#","waivers":["seccomp"]"#, "'seccomp' cannot be waived"),
+      (#","warm":[]"#, "warm: "), (#","warm":{"bash":{}}"#, "'bash' is unknown"),
+      (#","warm":{"python3":{}}"#, "warm.python3.mode"), (#","warm":{"python3":{"mode":"fork"}}"#, "warm.python3.mode"),
+      (#","warm":{"python3":{"mode":"zygote","size":1}}"#, "'size' is unknown"),
+      (#","warm":{"python3":{"mode":"zygote","imports":["os; import sys"]}}"#, "warm.python3.imports"),
+      (#","warm":{"python3":{"mode":"zygote","imports":"json"}}"#, "warm.python3.imports"),
+      (#","outputs":{}"#, "outputs.memory"), (#","outputs":{"memory":"lots"}"#, "outputs.memory"),
+      (#","outputs":{"memory":0}"#, "outputs.memory"), (#","outputs":null"#, "outputs: "),
+    ])
+  func strict(members: String, names: String) throws {
+    let problem = #expect(throws: PolicyTerms.Problem.self) { try PolicyTerms(document: Self.document(members)) }
+    #expect(problem?.description.contains(names) == true, "\(problem as Any)")
+  }
+
+  @Test("a document of another version, or none at all", arguments: ["", "[]", "{}", #"{"version":2}"#])
+  func noPolicy(document: String) {
+    #expect(throws: PolicyTerms.Problem.self) { try PolicyTerms(document: document) }
+  }
+
+  @Test("OP-02: waived is what the policy names and what can be waived at all, nothing else")
+  func unwaived() {
+    var terms = PolicyTerms()
+    #expect(terms.unwaived([]) == [])
+    #expect(terms.unwaived(["uids"]) == ["uids"])
+    terms.waivers = ["uids", "seccomp"]
+    #expect(terms.unwaived(["uids"]) == [])
+    #expect(terms.unwaived(["uids", "groups"]) == ["groups"])
+    #expect(terms.unwaived(["seccomp", "uids"]) == ["seccomp"])
+  }
+
+  @Test("without these controls a cell is none")
+  func neverWaivable() {
+    let essential = [
+      "capabilities", "no_new_privs", "seccomp", "namespaces", "mounts", "writable", "inputs", "network.interfaces",
+      "network.routes", "processes", "descriptors", "sockets", "system_calls", "uid", "gid", "cgroup.memory",
+      "limits.wall", "limits.output", "cell", "selftest", "canary",
+    ]
+    #expect(PolicyTerms.waivable.isDisjoint(with: essential))
+    #expect(essential.allSatisfy { PolicyTerms.waiving($0) == nil })
+    #expect(PolicyTerms.waiving("uids")?.contains("uids") == true)
+  }
+}

@@ -1,0 +1,2 @@
+-- The workers the database knows.
+select w::text as worker from cordon.workers() w
