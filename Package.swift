@@ -92,7 +92,8 @@ let package = Package(
       swiftSettings: settings),
 
     // Tests.
-    .target(name: "TestKit", dependencies: ["Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
+    .target(
+      name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
     .testTarget(name: "WardenProtocolTests", dependencies: ["WardenProtocol"], swiftSettings: settings),
     .testTarget(name: "CellPoolTests", dependencies: ["CellPool"], swiftSettings: settings),
@@ -106,5 +107,11 @@ let package = Package(
       name: "Journeys",
       dependencies: ["TestKit", "Jobs", "Postgres", .product(name: "Crypto", package: "swift-crypto")],
       swiftSettings: settings),
+    .testTarget(
+      name: "Attacks",
+      dependencies: [
+        "TestKit", "Jobs", "Postgres", "Kernel", "CSeccomp", .product(name: "Crypto", package: "swift-crypto"),
+      ],
+      exclude: ["Payloads"], swiftSettings: settings),
   ]
 )

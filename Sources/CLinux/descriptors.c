@@ -25,6 +25,15 @@ int cordon_memfd_seal(int descriptor) {
   return fcntl(descriptor, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 }
 
+int cordon_memfd_sealed(int descriptor) {
+  const int wanted = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK;
+  int seals = fcntl(descriptor, F_GET_SEALS);
+  if (seals < 0) return -1;
+  if ((seals & wanted) == wanted) return 0;
+  errno = EPERM;
+  return -1;
+}
+
 int cordon_pipe(int pair[2]) { return pipe2(pair, O_CLOEXEC); }
 
 int cordon_packet_pair(int pair[2]) { return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair); }

@@ -79,7 +79,8 @@ public enum JSONValue: Codable, Hashable, Sendable {
   public static func number(spelled text: String) -> JSONValue? {
     if let integer = Int64(text) { return .integer(integer) }
     guard let double = Double(text), double.isFinite else { return nil }
-    let significant = text.prefix { $0 != "e" && $0 != "E" }.filter(\.isNumber).drop { $0 == "0" }
+    let digits = text.prefix { $0 != "e" && $0 != "E" }.filter(\.isNumber)
+    let significant = digits.drop { $0 == "0" }.reversed().drop { $0 == "0" }
     guard significant.count <= maximumDigits else { return nil }
     // Beyond a Decimal's exponents there is only the Double.
     guard let decimal = Decimal(string: text), !decimal.isNaN, decimal.isZero == double.isZero else {

@@ -11,8 +11,6 @@ public struct PolicyTerms: Equatable, Sendable {
     public enum Mode: String, Sendable {
       /// Each cell starts an interpreter of its own, so each has an address space laid out anew.
       case interpreter
-      /// Cells are forked from one interpreter and share its memory, and with it its address space's layout.
-      case zygote
     }
 
     public var mode: Mode
@@ -38,8 +36,6 @@ public struct PolicyTerms: Equatable, Sendable {
   public var waivers: Set<String> = []
   /// Warm cells by runtime; empty is none.
   public var warm: [Runtime: Warm] = [:]
-  /// Jobs whose output limit is above this many bytes get an output area on a disk; nil is always memory.
-  public var outputMemoryBytes: Int64?
 
   /// The controls that a policy can waive at all: those that bound what cells can do to each other and to the host's
   /// load. Without the others a cell is none. `cordon.waivable_controls()` is this list; a test compares them.
@@ -65,10 +61,6 @@ public struct PolicyTerms: Equatable, Sendable {
         warm[.python3] = try Self.warm(terms, "warm.\(name)")
       }
     }
-    if let given = members["outputs"] {
-      let outputs = try Self.members(of: given, "outputs", known: ["memory"])
-      outputMemoryBytes = try Self.size(outputs["memory"], "outputs.memory")
-    }
   }
 
   /// The controls among `missing` that these terms do not waive, in order.
@@ -84,7 +76,7 @@ public struct PolicyTerms: Equatable, Sendable {
   // MARK: - Reading
 
   private static let members: Set = [
-    "ceilings", "defaults", "lease", "outputs", "runtimes", "version", "waivers", "warm",
+    "ceilings", "defaults", "lease", "runtimes", "version", "waivers", "warm",
   ]
 
   private static func members(
@@ -117,11 +109,5 @@ public struct PolicyTerms: Equatable, Sendable {
       throw Problem("\(path).imports", "holds what is no name of a module")
     }
     return Warm(mode: mode, imports: imports)
-  }
-
-  private static func size(_ value: JSONValue?, _ path: String) throws(Problem) -> Int64 {
-    if let bytes = value?.integer, bytes > 0 { return bytes }
-    if let size = value?.string.flatMap(ByteCount.init) { return size.bytes }
-    throw Problem(path, "is no size")
   }
 }

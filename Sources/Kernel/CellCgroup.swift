@@ -97,8 +97,8 @@ enum CgroupFile {
   }
 
   static func value(_ key: String, in text: String) -> UInt64? {
-    for line in text.split(separator: "\n") {
-      let words = line.split(separator: " ")
+    for line in text.utf8.split(separator: UInt8(ascii: "\n")) {
+      let words = line.split(separator: UInt8(ascii: " ")).map { Substring($0) }
       if words.count == 2, words[0] == key { return UInt64(words[1]) }
     }
     return nil

@@ -29,7 +29,8 @@ public enum CgroupLayout: Equatable, Sendable {
   public static func choose(
     mountinfo: String, controllers: (_ mount: String) throws(SystemError) -> String
   ) throws(Unavailable) -> CgroupLayout {
-    let mounts = mountinfo.split(separator: "\n").compactMap { CgroupMount(line: $0) }
+    // By bytes: as characters, what a mount's name begins or ends with may combine with the blank or newline beside it.
+    let mounts = mountinfo.utf8.split(separator: UInt8(ascii: "\n")).compactMap { CgroupMount(line: Substring($0)) }
     guard let unified = mounts.first(where: { $0.isUnified }) else {
       throw Unavailable(
         control: "cgroup.kill", stage: "no cgroup2 hierarchy is mounted",
@@ -62,7 +63,7 @@ struct CgroupMount {
 
   /// Nil for other filesystems and for lines that are none of mountinfo's.
   init?(line: Substring) {
-    let fields = line.split(separator: " ")
+    let fields = line.utf8.split(separator: UInt8(ascii: " ")).map { Substring($0) }
     // The optional fields before the dash vary in number.
     guard let dash = fields.firstIndex(of: "-"), dash >= 6, fields.count > dash + 3 else { return nil }
     switch fields[dash + 1] {

@@ -18,9 +18,6 @@ public struct MountAttributes: OptionSet, Sendable {
 public struct DetachedMount {
   public let descriptor: Descriptor
 
-  /// A detached mount that somebody else made.
-  public init(descriptor: Descriptor) { self.descriptor = descriptor }
-
   /// A copy of what is mounted at `path`; with every mount beneath when `recursive`.
   public static func clone(
     _ path: String, at directory: Descriptor? = nil, recursive: Bool

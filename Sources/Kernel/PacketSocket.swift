@@ -75,6 +75,8 @@ public final class PacketSocket: Sendable {
       return Message(bytes: Array(packet[1..<length]), descriptors: descriptors)
     case 1 where length == 1 && !descriptors.isEmpty:
       let memory = descriptors.removeFirst()
+      // Anything else than sealed memory may change while it is read, or make the reader wait for ever.
+      try SystemError.check(cordon_memfd_sealed(memory.raw), "receive a message that is no sealed memory")
       try SystemError.check(lseek(memory.raw, 0, SEEK_SET), "rewind message")
       return Message(bytes: try memory.readAll(limit: limit), descriptors: descriptors)
     default:

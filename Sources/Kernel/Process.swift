@@ -101,8 +101,10 @@ public struct ProcessIdentity: Equatable, Sendable {
 
   /// Field 22 of /proc/PID/stat. The name in field 2 may hold spaces and parentheses, so counting starts behind it.
   public static func startTicks(stat: String) -> UInt64? {
-    guard let end = stat.lastIndex(of: ")") else { return nil }
-    let fields = stat[stat.index(after: end)...].split(separator: " ")
-    return fields.count > 19 ? UInt64(fields[19]) : nil
+    // By bytes: as characters, what a process ends its name with may combine with the parenthesis behind it.
+    let bytes = stat.utf8
+    guard let end = bytes.lastIndex(of: UInt8(ascii: ")")) else { return nil }
+    let fields = bytes[bytes.index(after: end)...].split(separator: UInt8(ascii: " "))
+    return fields.count > 19 ? UInt64(Substring(fields[19])) : nil
   }
 }

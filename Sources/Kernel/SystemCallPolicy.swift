@@ -36,7 +36,7 @@ enum SystemCallPolicy {
     Group(
       reason: "descriptors",
       names: """
-        open openat openat2 creat close close_range dup dup2 dup3 fcntl flock pipe pipe2 memfd_create eventfd eventfd2
+        open openat openat2 creat close close_range dup dup2 dup3 flock pipe pipe2 memfd_create eventfd eventfd2
         """),
     Group(
       reason: "names and attributes of files; mounts, modes and uids already bound what can be reached",
@@ -137,6 +137,7 @@ enum SystemCallPolicy {
     ("socketpair", localKinds),
     ("personality", [[.int(0, 0)], [.int(0, 0xFFFF_FFFF)]]),
     ("ioctl", ioctls.map { [.int(1, $0.request)] }),
+    ("fcntl", fcntls.map { [.int(1, $0.command)] }),
   ]
 
   /// CLONE_NEW* of clone(2). CLONE_NEWTIME lies in the bits of the exit signal there and is out of reach.
@@ -162,6 +163,16 @@ enum SystemCallPolicy {
   private static let localKinds: [[Comparison]] = [stream, datagram, sequencedPacket].map {
     [.int(0, unixFamily), type($0)]
   }
+
+  /// Commands on descriptors. Not among them: F_NOTIFY, which tells what others do with a directory as inotify does, and
+  /// F_SETLEASE, which holds up who opens a file next.
+  private static let fcntls: [(name: String, command: Int64)] = [
+    ("F_DUPFD", 0), ("F_GETFD", 1), ("F_SETFD", 2), ("F_GETFL", 3), ("F_SETFL", 4), ("F_GETLK", 5), ("F_SETLK", 6),
+    ("F_SETLKW", 7), ("F_SETOWN", 8), ("F_GETOWN", 9), ("F_SETSIG", 10), ("F_GETSIG", 11), ("F_SETOWN_EX", 15),
+    ("F_GETOWN_EX", 16), ("F_OFD_GETLK", 36), ("F_OFD_SETLK", 37), ("F_OFD_SETLKW", 38), ("F_GETLEASE", 1_025),
+    ("F_DUPFD_CLOEXEC", 1_030), ("F_SETPIPE_SZ", 1_031), ("F_GETPIPE_SZ", 1_032), ("F_ADD_SEALS", 1_033),
+    ("F_GET_SEALS", 1_034),
+  ]
 
   /// Requests that ordinary programs make on files, pipes, sockets and (to learn that they have none) terminals.
   /// What pushes input into a terminal (TIOCSTI, TIOCLINUX) and every device's own requests are not among them.

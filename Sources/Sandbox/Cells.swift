@@ -44,20 +44,19 @@ public struct CellRequest: Sendable {
   /// An interpreter that has started can no longer be given other words on its command line or another locale; a job
   /// that asks for those is executed from the start.
   private var runtime: CellRuntime {
-    guard case .python(let imports, let zygote)? = warm, argv.count > CellRuntime.pythonCommand.count,
+    guard case .python(let imports)? = warm, argv.count > CellRuntime.pythonCommand.count,
       Array(argv.prefix(CellRuntime.pythonCommand.count)) == CellRuntime.pythonCommand,
       !environment.contains(where: { $0.0.hasPrefix("LC_") || ($0.0 == "LANG" && $0.1 != "C.UTF-8") })
     else { return .program }
-    return zygote ? .forkedPython(imports: imports) : .python(imports: imports)
+    return .python(imports: imports)
   }
 }
 
 /// An interpreter that waits, started and with modules imported, for the script of one job. Every cell is fresh and used
 /// once all the same.
 public enum WarmRuntime: Sendable, Equatable {
-  /// `imports` are in `sys.modules` from the start. With `zygote` it is forked from one interpreter that imported them
-  /// once: cells share its memory, and so also the layout of its address space and its hash seed.
-  case python(imports: [String], zygote: Bool)
+  /// `imports` are in `sys.modules` from the start.
+  case python(imports: [String])
 }
 
 /// Some of what the job wrote, in the order of writing within one stream; only what the stream's cap keeps.

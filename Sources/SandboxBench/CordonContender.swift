@@ -17,8 +17,6 @@ final class CordonContender: Contender {
     case cold
     /// Cells wait with the interpreter started.
     case warmPython = "warm python"
-    /// The same, forked from one interpreter.
-    case zygotePython = "zygote python"
   }
 
   let name: String
@@ -42,7 +40,7 @@ final class CordonContender: Contender {
   func offers(_ program: Program) -> Bool {
     switch kind {
     case .pool, .cold: program != .importedAlready
-    case .warmPython, .zygotePython: program == .script || program == .importedAlready
+    case .warmPython: program == .script || program == .importedAlready
     }
   }
 
@@ -151,8 +149,7 @@ extension CordonContender {
     let warm: WarmRuntime? =
       switch kind {
       case .pool, .cold: nil
-      case .warmPython: .python(imports: Program.imports, zygote: false)
-      case .zygotePython: .python(imports: Program.imports, zygote: true)
+      case .warmPython: .python(imports: Program.imports)
       }
     return CellRequest(
       stage: stage, argv: program.arguments, environment: Program.environment, limits: limits, warm: warm)

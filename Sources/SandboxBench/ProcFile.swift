@@ -44,9 +44,12 @@ struct ProcessLine {
   let ticks: Int
 
   init?(_ process: Int32) {
-    guard let stat = ProcFile.text("/proc/\(process)/stat"), let end = stat.lastIndex(of: ")") else { return nil }
-    // Counting starts behind the name, which may hold spaces: state is field 3.
-    let fields = stat[stat.index(after: end)...].split(separator: " ")
+    guard let stat = ProcFile.text("/proc/\(process)/stat")?.utf8,
+      let end = stat.lastIndex(of: UInt8(ascii: ")"))
+    else { return nil }
+    // Counting starts behind the name, which may hold spaces; by bytes, because the name's end may combine with the
+    // parenthesis. State is field 3.
+    let fields = stat[stat.index(after: end)...].split(separator: UInt8(ascii: " ")).map { Substring($0) }
     guard fields.count > 14, let parent = Int32(fields[1]) else { return nil }
     self.parent = parent
     ticks = (11...14).reduce(0) { $0 + (Int(fields[$1]) ?? 0) }

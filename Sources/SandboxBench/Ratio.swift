@@ -22,9 +22,6 @@ struct Ratio: Sendable {
     Ratio(name: "warm_python_over_plain_python", target: .atMost(0.3)) {
       $0.ratio("cordon warm python", over: "plain", .script)
     },
-    Ratio(name: "zygote_python_over_plain_python", target: .none) {
-      $0.ratio("cordon zygote python", over: "plain", .script)
-    },
     Ratio(name: "sustained4_over_bwrap", target: .atLeast(4)) { results in
       guard let mine = results.row("cordon pool", .nothing)?.rates[4]?.perSecond,
         let others = results.row("bwrap", .nothing)?.rates[4]?.perSecond

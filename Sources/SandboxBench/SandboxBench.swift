@@ -7,7 +7,9 @@ struct SandboxBench: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "SandboxBench",
     abstract: "Measures the sandbox against plain processes and against its peers, on this machine.",
-    discussion: "Exit codes: 0 measured; 2 usage; 3 something could not be measured at all; 130 interrupted.",
+    discussion: """
+      Exit codes: 0 measured; 1 the soak found a leak; 2 usage; 3 nothing could be measured; 130 interrupted.
+      """,
     subcommands: [SandboxCommand.self, SoakCommand.self])
 
   static func main() async {
@@ -21,11 +23,15 @@ struct SandboxBench: AsyncParsableCommand {
     } catch is CancellationError {
       Progress.line("interrupted; everything that was started has been stopped")
       Foundation.exit(130)
-    } catch let error as BenchError {
+    } catch {
+      let code = exitCode(for: error)
+      if error is ExitCode || code == .success { exit(withError: error) }
+      if code == .validationFailure {
+        Progress.line("error: \(message(for: error)); see --help")
+        Foundation.exit(2)
+      }
       Progress.line("error: \(error)")
       Foundation.exit(3)
-    } catch {
-      exit(withError: error)
     }
   }
 }

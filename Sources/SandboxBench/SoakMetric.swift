@@ -51,8 +51,9 @@ struct SoakMetric: Sendable {
   static let rules = """
     Rules: the warden's processes, directories, mounts, descriptors and uids: none more at the end than before, but for
     what further waiting cells explain. Others use the host too, and the kernel is late: 5 more processes, 5 network
-    namespaces with one, 100 groups and 64 namespaces in the kernel are noise. Memory of warden and worker: flat from the second tenth of the run to the
-    last, by medians, within 1 MiB or a twentieth; of the kernel within 32 MiB; available memory 64 MiB less.
+    namespaces with one, 100 groups and 64 namespaces in the kernel are noise. Memory of warden and worker: flat from
+    the second tenth of the run to the last, by medians, within 1 MiB or a twentieth; of the kernel within 32 MiB;
+    available memory 64 MiB less.
     """
 
   func verdict(_ soak: Soak) -> Verdict {

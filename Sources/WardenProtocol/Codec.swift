@@ -82,7 +82,6 @@ extension WardenRequest {
       for limit in order.limits.wireOrder { writer.put(limit) }
       writer.put(order.runtime.tag)
       writer.put(list: order.runtime.imports) { $0.put($1) }
-      writer.put(order.outputIsMounted)
       return writer.bytes
     case .stop(let stop):
       var writer = ByteWriter(.stop)
@@ -117,7 +116,7 @@ extension WardenRequest {
       self = .run(
         CellOrder(
           cell: cell, stage: stage, arguments: arguments, environment: environment, limits: limits,
-          runtime: try CellRuntime(from: &reader), outputIsMounted: try reader.takeBool()))
+          runtime: try CellRuntime(from: &reader)))
     case .stop:
       self = .stop(
         CellStop(cell: try reader.take(), cause: try reader.takeCase(), graceMilliseconds: try reader.take()))
@@ -135,7 +134,6 @@ extension CellRuntime {
     switch self {
     case .program: 1
     case .python: 2
-    case .forkedPython: 3
     }
   }
 
@@ -147,7 +145,6 @@ extension CellRuntime {
     switch tag {
     case 1 where imports.isEmpty: self = .program
     case 2: self = .python(imports: imports)
-    case 3: self = .forkedPython(imports: imports)
     default: throw reader.malformed("unknown runtime \(tag)")
     }
   }

@@ -10,8 +10,7 @@
 
 /// What the worker asks of the warden.
 public enum WardenRequest: Equatable, Sendable {
-  /// Descriptors: stdin, stdout, stderr of the job, in this order; then, where the order says `outputIsMounted`, the
-  /// detached mount that becomes `/output`.
+  /// Descriptors: stdin, stdout, stderr of the job, in this order.
   case run(CellOrder)
   /// No descriptors. A cell that is unknown, or has ended meanwhile, is ignored.
   case stop(CellStop)
@@ -46,8 +45,6 @@ public struct CellOrder: Equatable, Sendable {
   public var environment: [Variable]
   public var limits: CellLimits
   public var runtime: CellRuntime
-  /// `/output` comes with the order, instead of a tmpfs of `limits.outputBytes`.
-  public var outputIsMounted: Bool
 
   /// What a cell must have been built for to take this order.
   public var shape: CellShape { CellShape(limits: limits, runtime: runtime) }
@@ -64,11 +61,10 @@ public struct CellOrder: Equatable, Sendable {
 
   public init(
     cell: UInt64, stage: String, arguments: [String], environment: [Variable] = [], limits: CellLimits = .init(),
-    runtime: CellRuntime = .program, outputIsMounted: Bool = false
+    runtime: CellRuntime = .program
   ) {
     self.cell = cell
     self.runtime = runtime
-    self.outputIsMounted = outputIsMounted
     self.stage = stage
     self.arguments = arguments
     self.environment = environment

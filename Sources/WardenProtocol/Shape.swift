@@ -29,9 +29,6 @@ public enum CellRuntime: Hashable, Sendable {
   /// It is a `python3` that has started and imported these modules. Every one is an execution of its own, with an
   /// address space and a hash seed of its own.
   case python(imports: [String])
-  /// As `python`, forked from one interpreter that imported the modules once: memory is shared, and so are the layout of
-  /// the address space and the hash seed, among all cells of that interpreter.
-  case forkedPython(imports: [String])
 
   /// How the arguments of an order for a started interpreter begin; the script follows. `-I`: no variable and no
   /// directory of the job's changes what `import` finds; `-B`: the working directory is read-only; `-u`: what was
@@ -42,7 +39,7 @@ public enum CellRuntime: Hashable, Sendable {
   public var imports: [String] {
     switch self {
     case .program: []
-    case .python(let imports), .forkedPython(let imports): imports
+    case .python(let imports): imports
     }
   }
 

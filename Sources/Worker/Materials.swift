@@ -8,6 +8,7 @@ struct Materials: Sendable {
   private let stage: Stage
   private let command: CellCommand
   private let stdin: [UInt8]?
+  private let runtime: Runtime
   /// What the job's policy says about the cell.
   let terms: PolicyTerms
   private(set) var code: Digest?
@@ -24,6 +25,7 @@ struct Materials: Sendable {
       specification, job: claim.job.description, attempt: claim.attempt, tenant: claim.tenant, queue: claim.queue)
     try command.resolveProgram { access($0, X_OK) == 0 }
     self.command = command
+    runtime = specification.runtime
     stdin = specification.stdin.map { Array($0.utf8) }
 
     if let program = command.program {
@@ -54,7 +56,7 @@ struct Materials: Sendable {
     CellRequest(
       stage: stage, argv: command.argv,
       environment: command.environment.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, limits: limits,
-      stdin: stdin)
+      stdin: stdin, warm: terms.warm[runtime].map { .python(imports: $0.imports) })
   }
 
   /// A report of an attempt whose cell never ran.

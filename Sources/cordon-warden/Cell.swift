@@ -32,7 +32,7 @@ final class Cell {
   var phase = Phase.building
   /// Nil while nobody has asked for it.
   var order: CellOrder?
-  /// What came with the order: the job's 0, 1, 2, and the mount of /output where it brings one; let go of once used.
+  /// The job's 0, 1, 2; let go of once they were sent.
   var given: [Descriptor] = []
   var namespaces: [String] = []
   /// The cell's mount namespace, for what an order mounts; also keeps its end off the job's last moment.
@@ -41,8 +41,8 @@ final class Cell {
   var result: Descriptor?
   /// Why no job byte ran.
   var refusal: Refusal?
-  /// The process said that it is about to execute the job.
-  var isAboutToRun = false
+  /// When the process said that it is about to execute the job.
+  var announcedAt: Instant?
   var status: CellEnd.Status = .unknown
   var isMainReaped = false
   var isInitReaped = false
@@ -53,6 +53,8 @@ final class Cell {
   var killAt: Instant?
   /// When the wall-clock limit passes, or before that the supervisor's patience with the start ends.
   var deadline: Instant
+  /// When to look whether the process has executed the job; nil once that is known.
+  var startCheckAt: Instant?
   /// When to look again at something the kernel does not announce.
   var checkAt: Instant?
   /// Doubles with every check.
@@ -84,7 +86,8 @@ final class Cell {
   /// The earliest moment at which something has to be done without an event.
   var wakeAt: Instant? {
     switch phase {
-    case .building, .starting: [deadline, checkAt].compactMap { $0 }.min()
+    case .building: deadline
+    case .starting: [deadline, checkAt, startCheckAt].compactMap { $0 }.min()
     case .waiting, .spent: nil
     case .running: [deadline, killAt, checkAt, spaceCheckAt].compactMap { $0 }.min()
     case .draining, .removing: checkAt

@@ -84,17 +84,14 @@ struct CellMounts {
   var own: Descriptor
   var staging: Descriptor
 
-  /// Shows the stage's directories, read-only, and `output` where the order brings one; then returns the root of that.
-  func attach(stage: String, output: Descriptor?) throws(Refusal) -> Descriptor? {
+  /// Shows the stage's directories, read-only.
+  func attach(stage: String) throws(Refusal) {
     try requiring("stage") { () throws(SystemError) in
       // A mount can be copied only from one's own namespace.
-      let staged = stage.isEmpty ? [] : [try staged("\(stage)/input"), try staged("\(stage)/job")]
+      let staged = [try staged("\(stage)/input"), try staged("\(stage)/job")]
       try Namespaces.mount.enter(cell)
       defer { comeBack() }
       for (mount, path) in zip(staged, [Template.Path.input, Template.Path.job]) { try mount.attach(at: path) }
-      guard let output else { return nil }
-      try DetachedMount(descriptor: output).attach(at: Template.Path.output)
-      return try Descriptor.open(Template.Path.output, O_RDONLY | O_DIRECTORY)
     }
   }
 

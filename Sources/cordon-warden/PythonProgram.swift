@@ -77,7 +77,7 @@ struct PythonProgram {
       warden.close()
     def run(script):
       main = type(sys)("__main__")
-      main.__dict__.update(__file__=script, __builtins__=__builtins__, __cached__=None)
+      main.__dict__.update(__file__=script, __builtins__=__builtins__, __cached__=None, __annotations__={})
       sys.modules["__main__"] = main
       try:
         with open(script, "rb") as file:
@@ -86,7 +86,8 @@ struct PythonProgram {
       except SystemExit:
         raise
       except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__.tb_next)
+        error = error.with_traceback(error.__traceback__.tb_next)
+        sys.excepthook(type(error), error, error.__traceback__)
         if isinstance(error, KeyboardInterrupt):
           _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
           os.kill(os.getpid(), _signal.SIGINT)

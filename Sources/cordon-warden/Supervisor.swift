@@ -47,6 +47,10 @@ final class Supervisor {
 
   /// Time a cell may take from its order to the job's first instruction.
   static let startPatienceMilliseconds: Int64 = 30_000
+  /// How long after its order a cell's start may go unnoticed.
+  static let startCheckMilliseconds: Int64 = 2
+  /// As much as an order may ask for; beyond any sense a number would overflow when it is added to a moment.
+  static let longestGraceMilliseconds: Int64 = 600_000
   /// Time a killed group may take to become empty before its outputs are given up.
   static let drainPatienceMilliseconds: Int64 = 30_000
   /// Time all cells may take to end when the warden leaves; a worker's cells are gone within 5 s of it.

@@ -32,10 +32,8 @@ extension Supervisor {
           if cell.shape.runtime == .program { built(cell) }
         case (.ready, .building) where cell.mounts != nil && cell.shape.runtime != .program: built(cell)
         case (.running(let since), .starting):
-          cell.isAboutToRun = true
-          cell.startedAt = since
+          cell.announcedAt = since
         case (.refused(let refusal), _):
-          cell.startedAt = nil
           return refuse(cell, refusal)
         default: return left(cell)
         }
@@ -56,10 +54,11 @@ extension Supervisor {
 
   /// The process has executed the job, or is gone.
   private func socketEnded(_ cell: Cell) {
-    guard cell.phase == .starting, cell.isAboutToRun, let since = cell.startedAt, let order = cell.order else {
+    guard cell.phase == .starting, let since = cell.announcedAt, let order = cell.order, hasExecuted(cell) else {
       return left(cell)
     }
-    readiness.remove(cell.socket.descriptor)
+    cell.startCheckAt = nil
+    cell.startedAt = since
     cell.phase = .running
     cell.deadline = since.advanced(milliseconds: order.limits.wallMilliseconds)
     cell.spaceCheckAt = Instant.now
@@ -71,9 +70,16 @@ extension Supervisor {
     askToEnd(cell)
   }
 
+  /// A process that dies in its execve, for want of memory, has no way to say so; but it has still the name it took.
+  private func hasExecuted(_ cell: Cell) -> Bool {
+    guard cell.shape.runtime == .program else { return true }
+    let name = try? host.proc.readText("\(cell.main.processID)/comm")
+    return name != nil && name != JobProcess.nameBeforeExecution + "\n"
+  }
+
   private func mainEnded(_ cell: Cell) {
     // What it would have said of an execve that failed was read by now.
-    if cell.phase == .starting, cell.isAboutToRun { socketEnded(cell) }
+    if cell.phase == .starting, cell.announcedAt != nil { socketEnded(cell) }
     if cell.phase == .running { drain(cell) } else { left(cell) }
   }
 
@@ -85,7 +91,6 @@ extension Supervisor {
   /// The process is gone without a word: killed, by the kernel for want of memory or by somebody with the right to.
   private func left(_ cell: Cell) {
     if cell.phase != .running {
-      cell.startedAt = nil
       try? cell.reapMain()
       if cell.refusal == nil {
         let runtime = cell.shape.runtime == .program || cell.mounts == nil
@@ -129,7 +134,11 @@ extension Supervisor {
       if cell.deadline <= now {
         refuse(cell, Refusal(control: "cell", stage: "the cell did not come up in time", errno: ETIMEDOUT))
       } else {
-        checkMemory(cell, now)
+        if cell.startCheckAt.map({ $0 <= now }) ?? false {
+          cell.startCheckAt = now.advanced(milliseconds: Supervisor.startCheckMilliseconds)
+          serveSocket(cell)
+        }
+        if [.starting, .running].contains(cell.phase), cell.checkAt.map({ $0 <= now }) ?? false { checkMemory(cell, now) }
       }
     case .running: serveRunning(cell, now)
     case .draining: finishIfEmpty(cell, now)
@@ -157,7 +166,11 @@ extension Supervisor {
       cell.checkAt = nil
       return
     }
-    if let counters = try? cell.group.counters(), counters.oomKills > 0 { return drain(cell) }
+    if let counters = try? cell.group.counters(), counters.oomKills > 0 {
+      // It may have started since the last look, and then the job is what ran out of memory.
+      if cell.phase == .starting { serveSocket(cell) }
+      return drain(cell)
+    }
     cell.checkLater(from: now)
   }
 

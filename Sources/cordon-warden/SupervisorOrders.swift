@@ -11,7 +11,7 @@ extension Supervisor {
       guard leaveAt == nil else { throw Refusal(control: "warden", stage: "the warden is leaving") }
       guard ordered[order.cell] == nil else { throw Refusal(control: "order.cell", stage: "this cell exists") }
       if let problem = order.problem { throw problem }
-      guard given.count == (order.outputIsMounted ? 4 : 3), given.prefix(3).allSatisfy(\.isJobStream) else {
+      guard given.count == 3, given.allSatisfy(\.isJobStream) else {
         throw Refusal(control: "order.descriptors", stage: "stdin, stdout, stderr: pipes, sockets, files, /dev/null")
       }
       let cell = try cell(for: order.shape)
@@ -68,17 +68,18 @@ extension Supervisor {
   /// Hands a whole cell its order.
   private func start(_ cell: Cell) throws(Refusal) {
     guard let order = cell.order, let mounts = cell.mounts else { return }
-    if host.mode == .root { for descriptor in cell.given.prefix(3) { descriptor.giveAway(to: cell.user) } }
-    if !order.stage.isEmpty || order.outputIsMounted {
-      let mounted = try CellMounts(cell: mounts, own: host.mountNamespace, staging: host.staging)
-        .attach(stage: order.stage, output: order.outputIsMounted ? cell.given[3] : nil)
-      cell.output = mounted ?? cell.output
+    if host.mode == .root { for descriptor in cell.given { descriptor.giveAway(to: cell.user) } }
+    if !order.stage.isEmpty {
+      try CellMounts(cell: mounts, own: host.mountNamespace, staging: host.staging).attach(stage: order.stage)
     }
     if let event = cell.group.outOfMemory { watch(event, .read, of: cell, .memory) }
-    // From here on only its end says something: the process executes the job, or has ended.
+    // From here on the socket says one thing, by its end: that the process executes the job, or is gone. To be woken for
+    // that would take the processor from the job at its first instruction, and again for the worker that is told; a job
+    // shorter than the look that is taken instead is reported as started when it has ended.
+    readiness.remove(cell.socket.descriptor)
+    cell.startCheckAt = Instant.now.advanced(milliseconds: Supervisor.startCheckMilliseconds)
     try requiring("cell") { () throws(SystemError) in
-      try readiness.change(cell.socket.descriptor, .hangUp, token: Token.of(cell, .socket))
-      try cell.socket.send(WardenRequest.run(order).encoded, descriptors: Array(cell.given.prefix(3)))
+      try cell.socket.send(WardenRequest.run(order).encoded, descriptors: cell.given)
     }
     // Only the job holds its streams now, so their readers see the end when the job is gone.
     cell.given = []
@@ -89,7 +90,7 @@ extension Supervisor {
   func stop(_ stop: CellStop) {
     guard let cell = ordered[stop.cell], cell.stop == nil, [.building, .starting, .running].contains(cell.phase)
     else { return }
-    cell.stop = (stop.cause, max(0, stop.graceMilliseconds))
+    cell.stop = (stop.cause, min(max(0, stop.graceMilliseconds), Supervisor.longestGraceMilliseconds))
     if cell.phase == .running { askToEnd(cell) }
     rearm(cell)
   }

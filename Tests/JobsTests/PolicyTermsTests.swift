@@ -13,22 +13,18 @@ struct PolicyTermsTests {
   func nothing() throws {
     #expect(try PolicyTerms(document: Self.document("")) == PolicyTerms())
     #expect(try PolicyTerms(document: Self.document(#","waivers":[],"warm":{}"#)) == PolicyTerms())
-    #expect(PolicyTerms().waivers.isEmpty && PolicyTerms().warm.isEmpty && PolicyTerms().outputMemoryBytes == nil)
+    #expect(PolicyTerms().waivers.isEmpty && PolicyTerms().warm.isEmpty)
   }
 
   @Test("every term is read")
   func everything() throws {
     let terms = try PolicyTerms(
       document: Self.document(
-        #","outputs":{"memory":"1GiB"},"waivers":["uids","groups"],"#
-          + #""warm":{"python3":{"imports":["json","os.path"],"mode":"zygote"}}"#))
+        #","waivers":["uids","groups"],"warm":{"python3":{"imports":["json","os.path"],"mode":"interpreter"}}"#))
     #expect(terms.waivers == ["groups", "uids"])
-    #expect(terms.warm == [.python3: .init(mode: .zygote, imports: ["json", "os.path"])])
-    #expect(terms.outputMemoryBytes == 1 << 30)
-    let other = try PolicyTerms(
-      document: Self.document(#","outputs":{"memory":4096},"warm":{"python3":{"mode":"interpreter"}}"#))
+    #expect(terms.warm == [.python3: .init(mode: .interpreter, imports: ["json", "os.path"])])
+    let other = try PolicyTerms(document: Self.document(#","warm":{"python3":{"mode":"interpreter"}}"#))
     #expect(other.warm == [.python3: .init(mode: .interpreter)])
-    #expect(other.outputMemoryBytes == 4096)
   }
 
   @Test(
@@ -39,11 +35,11 @@ struct PolicyTermsTests {
       (#","waivers":[""]"#, "waivers: "), (#","waivers":["seccomp"]"#, "'seccomp' cannot be waived"),
       (#","warm":[]"#, "warm: "), (#","warm":{"bash":{}}"#, "'bash' is unknown"),
       (#","warm":{"python3":{}}"#, "warm.python3.mode"), (#","warm":{"python3":{"mode":"fork"}}"#, "warm.python3.mode"),
-      (#","warm":{"python3":{"mode":"zygote","size":1}}"#, "'size' is unknown"),
-      (#","warm":{"python3":{"mode":"zygote","imports":["os; import sys"]}}"#, "warm.python3.imports"),
-      (#","warm":{"python3":{"mode":"zygote","imports":"json"}}"#, "warm.python3.imports"),
-      (#","outputs":{}"#, "outputs.memory"), (#","outputs":{"memory":"lots"}"#, "outputs.memory"),
-      (#","outputs":{"memory":0}"#, "outputs.memory"), (#","outputs":null"#, "outputs: "),
+      (#","warm":{"python3":{"mode":"interpreter","size":1}}"#, "'size' is unknown"),
+      (#","warm":{"python3":{"mode":"interpreter","imports":["os; import sys"]}}"#, "warm.python3.imports"),
+      (#","warm":{"python3":{"mode":"interpreter","imports":"json"}}"#, "warm.python3.imports"),
+      (#","warm":{"python3":{"mode":"zygote"}}"#, "warm.python3.mode"),
+      (#","outputs":{"memory":"1GiB"}"#, "'outputs' is unknown"),
     ])
   func strict(members: String, names: String) throws {
     let problem = #expect(throws: PolicyTerms.Problem.self) { try PolicyTerms(document: Self.document(members)) }

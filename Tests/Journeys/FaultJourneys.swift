@@ -1,6 +1,7 @@
 import Foundation
 import Jobs
 import Postgres
+import TestKit
 import Testing
 
 @Suite("Journeys: what production does to a worker", .serialized)

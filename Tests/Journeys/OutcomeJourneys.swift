@@ -1,5 +1,6 @@
 import Foundation
 import Jobs
+import TestKit
 import Testing
 
 @Suite("Journeys: how a job ends", .serialized)

@@ -12,10 +12,7 @@ private let requests: [WardenRequest] = [
       limits: CellLimits(
         wallMilliseconds: 1, graceMilliseconds: 2, memoryBytes: 3, cpuMillis: 4, pids: 5, outputBytes: 6,
         outputFiles: 7, temporaryBytes: 8, resultBytes: -9))),
-  .run(
-    CellOrder(
-      cell: 0, stage: "", arguments: ["/a"], runtime: .python(imports: ["json", "os.path"]), outputIsMounted: true)),
-  .run(CellOrder(cell: 1, stage: "", arguments: ["/a"], runtime: .forkedPython(imports: []))),
+  .run(CellOrder(cell: 0, stage: "", arguments: ["/a"], runtime: .python(imports: ["json", "os.path"]))),
   .stop(CellStop(cell: 7, cause: .abandoned, graceMilliseconds: 1_500)),
   .shutdown,
 ]
@@ -144,7 +141,7 @@ private let replies: [WardenReply] = [
   @Test(arguments: ["", "a b", "os;x", "1a", "a..b", ".a", "a.", "ä", String(repeating: "a", count: 129)])
   func aModuleIsNoProgramText(_ name: String) {
     let script = CellRuntime.pythonCommand + ["/job/main.py"]
-    let runtimes: [CellRuntime] = [.python(imports: [name]), .forkedPython(imports: ["os", name])]
+    let runtimes: [CellRuntime] = [.python(imports: [name]), .python(imports: ["os", name])]
     for runtime in runtimes {
       #expect(control { ($0.arguments, $0.runtime) = (script, runtime) } == "order.runtime")
     }

@@ -2,12 +2,11 @@ import Kernel
 
 @testable import cordon_warden
 
-/// What a cell's init says to the warden; who breaks into an init can say anything.
+/// What a cell's own process says to the warden; who breaks into one before it becomes the job can say anything.
 enum CellMessages: Fuzzer {
   static var seeds: [[UInt8]] {
     let messages: [CellMessage] = [
-      .prepared, .running(since: Instant(microseconds: 1 << 40)), .refused(WardenReplies.refusal),
-      .ended(.exited(3)), .ended(.signaled(9)),
+      .prepared, .ready, .running(since: Instant(microseconds: 1 << 40)), .refused(WardenReplies.refusal),
     ]
     return messages.map(\.encoded)
   }
@@ -15,5 +14,8 @@ enum CellMessages: Fuzzer {
   static func run(_ bytes: [UInt8]) {
     guard let message = CellMessage(decoding: bytes) else { return }
     expect(message.encoded == bytes, "what was decoded encodes to the same bytes")
+    if case .running(let since) = message {
+      expect(since.advanced(milliseconds: 30 * 86_400_000) >= since, "a time limit ends after its beginning")
+    }
   }
 }

@@ -35,11 +35,13 @@ nonisolated(unsafe) private let fuzzers: [String: any Fuzzer.Type] = [
   "MountTables": MountTables.self,
   "OutputTrees": OutputTrees.self,
   "Packets": Packets.self,
+  "PolicyDocuments": PolicyDocuments.self,
   "PostgresTexts": PostgresTexts.self,
   "ProcessStats": ProcessStats.self,
   "ResultDocuments": ResultDocuments.self,
   "Specifications": Specifications.self,
   "StreamCaptures": StreamCaptures.self,
+  "WardenOrders": WardenOrders.self,
   "WardenReplies": WardenReplies.self,
   "WardenRequests": WardenRequests.self,
 ]

@@ -1,11 +1,8 @@
--- Policies of one's own. A document has every member of 0005's, and may have three more:
+-- Policies of one's own. A document has every member of 0005's, and may have two more:
 --
 --   "waivers": ["uids"]                    controls a worker may lack and still serve; absent or empty is none
 --   "warm": {"python3": {"mode": "interpreter", "imports": ["json"]}}
---                                          cells that wait with the interpreter started; "zygote" forks them from one;
---                                          absent is none
---   "outputs": {"memory": "1GiB"}          a job that may write more than this gets its /output on a disk; absent is
---                                          always in memory
+--                                          cells that wait with the interpreter started; absent is none
 --
 -- Judged strictly and as a whole before anything is stored: a member that is not known, not there or written twice, a
 -- value of another kind, a default over its ceiling is refused with its path. What is stored is the canonical form of
@@ -184,7 +181,7 @@ declare
   warm constant jsonb := document -> 'warm' -> 'python3';
 begin
   perform check_members('', document, array['ceilings', 'defaults', 'lease', 'runtimes', 'version'],
-    array['outputs', 'waivers', 'warm']);
+    array['waivers', 'warm']);
   if document -> 'version' <> '1' then
     perform refuse('22023', 'version', shown(document -> 'version') || ' is not 1');
   end if;
@@ -215,15 +212,11 @@ begin
   end if;
   if warm is not null then
     perform check_members('warm.python3', warm, array['mode'], array['imports']);
-    if warm -> 'mode' not in ('"interpreter"', '"zygote"') then
-      perform refuse('22023', 'warm.python3.mode', shown(warm -> 'mode') || ' is unknown; use interpreter or zygote');
+    if warm -> 'mode' <> '"interpreter"' then
+      perform refuse('22023', 'warm.python3.mode', shown(warm -> 'mode') || ' is unknown; use interpreter');
     elsif warm ? 'imports' then
       perform check_words('warm.python3.imports', warm -> 'imports', null);
     end if;
-  end if;
-  if document ? 'outputs' then
-    perform check_members('outputs', document -> 'outputs', array['memory']);
-    perform read_policy_limit('outputs.memory', 'size', document -> 'outputs' -> 'memory');
   end if;
 end
 $$;

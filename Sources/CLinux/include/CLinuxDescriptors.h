@@ -28,6 +28,9 @@ int cordon_memfd(const char *name);
 /// Adds the seals that make a memfd's bytes and size final. Any thread, any time.
 int cordon_memfd_seal(int descriptor);
 
+/// 0 when the descriptor is a memfd whose bytes and size are final; reading it then never waits. Any thread, any time.
+int cordon_memfd_sealed(int descriptor);
+
 /// A connected pair of AF_UNIX SOCK_SEQPACKET sockets, close-on-exec. Any thread, any time.
 int cordon_packet_pair(int pair[2]);
 

@@ -1,33 +1,36 @@
 import Foundation
 import Jobs
-import TestKit
-import Testing
 
 /// The real `cordon` binary as a person or a script uses it.
-struct Tool {
+public struct Tool: Sendable {
   /// The database the commands talk to.
-  var url: String
+  public var url: String
 
-  struct Answer {
-    var status: Int32
-    var stdout: [UInt8]
-    var stderr: String
-
-    var text: String { String(decoding: stdout, as: UTF8.self) }
-    func json() throws -> JSONValue { try JSONDecoder().decode(JSONValue.self, from: Data(stdout)) }
+  public init(url: String) {
+    self.url = url
   }
 
-  static var executable: String { get throws { try TestKit.buildProduct(named: "cordon") } }
+  public struct Answer: Sendable {
+    public var status: Int32
+    public var stdout: [UInt8]
+    public var stderr: String
+
+    public var text: String { String(decoding: stdout, as: UTF8.self) }
+    public func json() throws -> JSONValue { try JSONDecoder().decode(JSONValue.self, from: Data(stdout)) }
+  }
+
+  public static var executable: String { get throws { try buildProduct(named: "cordon") } }
 
   /// Runs a command to its end; longer than `limit` is a failure of the test, not a wait without end.
-  func run(_ arguments: [String], stdin: [UInt8] = [], limit: Duration = .seconds(60)) async throws -> Answer {
+  public func run(_ arguments: [String], stdin: [UInt8] = [], limit: Duration = .seconds(60)) async throws -> Answer {
     let running = try start(arguments, stdin: stdin)
     return try await running.answer(limit: limit)
   }
 
   /// The record of a job that `cordon run --json` ran.
-  func record(of arguments: [String], limit: Duration = .seconds(60)) async throws -> (record: JSONValue, status: Int32)
-  {
+  public func record(of arguments: [String], limit: Duration = .seconds(60)) async throws -> (
+    record: JSONValue, status: Int32
+  ) {
     let answer = try await run(["run", "--json"] + arguments, limit: limit)
     do {
       return (try answer.json(), answer.status)
@@ -36,16 +39,16 @@ struct Tool {
     }
   }
 
-  func show(_ job: String) async throws -> JSONValue { try await run(["show", "--json", job]).json() }
+  public func show(_ job: String) async throws -> JSONValue { try await run(["show", "--json", job]).json() }
 
-  func enqueue(_ arguments: [String]) async throws -> String {
+  public func enqueue(_ arguments: [String]) async throws -> String {
     let answer = try await run(["enqueue"] + arguments)
     guard answer.status == 0 else { throw Problem("enqueue: \(answer.stderr)") }
     return answer.text.trimmingCharacters(in: .whitespacesAndNewlines)
   }
 
   /// Asks for the record until `condition` holds.
-  func wait(
+  public func wait(
     for job: String, limit: Duration = .seconds(30), until condition: (JSONValue) -> Bool
   ) async throws -> JSONValue {
     let end = ContinuousClock.now + limit
@@ -57,7 +60,7 @@ struct Tool {
     }
   }
 
-  func start(_ arguments: [String], stdin: [UInt8] = []) throws -> RunningTool {
+  public func start(_ arguments: [String], stdin: [UInt8] = []) throws -> RunningTool {
     var environment = ProcessInfo.processInfo.environment
     environment["CORDON_DATABASE_URL"] = url
     return try RunningTool(arguments, environment: environment, stdin: stdin)
@@ -65,11 +68,11 @@ struct Tool {
 }
 
 /// A `cordon` process with its output in files, so that neither side can block the other.
-final class RunningTool: @unchecked Sendable {
-  let process: Child
+public final class RunningTool: @unchecked Sendable {
+  public let process: Child
   private let directory: URL
 
-  init(_ arguments: [String], environment: [String: String], stdin: [UInt8] = []) throws {
+  public init(_ arguments: [String], environment: [String: String], stdin: [UInt8] = []) throws {
     directory = FileManager.default.temporaryDirectory.appending(path: "cordon-journey-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     try Data(stdin).write(to: directory.appending(path: "stdin"))
@@ -83,14 +86,14 @@ final class RunningTool: @unchecked Sendable {
     try? FileManager.default.removeItem(at: directory)
   }
 
-  var stdout: [UInt8] { (try? Data(contentsOf: directory.appending(path: "stdout"))).map(Array.init) ?? [] }
-  var stderr: String {
+  public var stdout: [UInt8] { (try? Data(contentsOf: directory.appending(path: "stdout"))).map(Array.init) ?? [] }
+  public var stderr: String {
     String(decoding: (try? Data(contentsOf: directory.appending(path: "stderr"))) ?? Data(), as: UTF8.self)
   }
 
-  func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+  public func signal(_ number: Int32) { kill(process.processIdentifier, number) }
 
-  func answer(limit: Duration = .seconds(60)) async throws -> Tool.Answer {
+  public func answer(limit: Duration = .seconds(60)) async throws -> Tool.Answer {
     let end = ContinuousClock.now + limit
     while process.isRunning {
       guard ContinuousClock.now < end else {
@@ -103,10 +106,10 @@ final class RunningTool: @unchecked Sendable {
   }
 }
 
-struct Problem: Error, CustomStringConvertible {
-  let description: String
+public struct Problem: Error, CustomStringConvertible {
+  public let description: String
 
-  init(_ description: String) {
+  public init(_ description: String) {
     self.description = description
   }
 }

@@ -1,34 +1,34 @@
 import Foundation
 import Jobs
-import TestKit
 
 /// A directory with its own `cordon up`: PostgreSQL, schema and worker, through the real binary.
-actor House {
-  nonisolated let directory: URL
-  private(set) var up: RunningTool
-  nonisolated let tool: Tool
+public actor House {
+  public nonisolated let directory: URL
+  public let up: RunningTool
+  public nonisolated let tool: Tool
 
-  /// One house that the journeys share which only enqueue and look.
-  static let shared = Task { try await House(slots: 4) }
+  /// One house that the tests of a process share which only enqueue and look.
+  public static let shared = Task { try await House(slots: 4) }
 
-  init(slots: Int, options: [String] = []) async throws {
+  /// - Parameter environment: what `cordon up` finds beside this process's own environment.
+  public init(slots: Int, options: [String] = [], environment: [String: String] = [:]) async throws {
     // PostgreSQL runs as its own user and must be able to reach its directory.
-    directory = URL(fileURLWithPath: "/var/tmp/cordon-journeys-\(UUID().uuidString)")
+    directory = URL(fileURLWithPath: "/var/tmp/cordon-house-\(UUID().uuidString)")
     try FileManager.default.createDirectory(
       at: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
     up = try RunningTool(
       ["up", "--data", directory.path, "--slots", String(slots)] + options,
-      environment: ProcessInfo.processInfo.environment)
+      environment: ProcessInfo.processInfo.environment.merging(environment) { _, given in given })
     tool = Tool(url: try await Self.url(printedBy: up))
     Cleanup.register(up.process.processIdentifier, directory)
   }
 
   /// The cluster's superuser, and the role its worker has.
-  nonisolated var superuser: String { tool.url.replacing("user=cordon_local", with: "user=postgres") }
-  nonisolated var worker: String { tool.url.replacing("user=cordon_local", with: "user=cordon_local_worker") }
+  public nonisolated var superuser: String { tool.url.replacing("user=cordon_local", with: "user=postgres") }
+  public nonisolated var worker: String { tool.url.replacing("user=cordon_local", with: "user=cordon_local_worker") }
 
   /// Waits for the one line `up` prints.
-  static func url(printedBy up: RunningTool) async throws -> String {
+  public static func url(printedBy up: RunningTool) async throws -> String {
     let end = ContinuousClock.now + .seconds(60)
     while ContinuousClock.now < end {
       for line in String(decoding: up.stdout, as: UTF8.self).split(separator: "\n") {
@@ -41,7 +41,7 @@ actor House {
   }
 
   /// Asks `up` to leave and waits for it.
-  func close() async throws {
+  public func close() async throws {
     up.signal(SIGTERM)
     _ = try await up.answer(limit: .seconds(60))
     try FileManager.default.removeItem(at: directory)
@@ -50,7 +50,7 @@ actor House {
 
 extension House {
   /// A second `up` found PostgreSQL running and so leaves it; here it is stopped by the pid in its own file.
-  nonisolated func stopPostgres() throws {
+  public nonisolated func stopPostgres() throws {
     let cluster = directory.appending(path: "postgres")
     for case let url as URL in FileManager.default.enumerator(at: cluster, includingPropertiesForKeys: nil) ?? .init()
     where url.lastPathComponent == "postmaster.pid" {
@@ -59,30 +59,6 @@ extension House {
       kill(pid, SIGINT)
       while kill(pid, 0) == 0 { usleep(50_000) }
     }
-  }
-}
-
-/// A `sleep` that is told from every other process of the host by its argument.
-struct Marker {
-  let text = "86399.\(UInt32.random(in: 100_000...999_999))"
-
-  /// Whether it is alive, as the host sees it.
-  var exists: Bool {
-    let ids = (try? FileManager.default.contentsOfDirectory(atPath: "/proc"))?.filter { Int($0) != nil } ?? []
-    return ids.contains { id in
-      guard let line = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else { return false }
-      let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-      return words.first?.hasSuffix("sleep") == true && words.contains(text)
-    }
-  }
-}
-
-/// Waits until `condition` holds; a `Problem` that names it when it does not within `limit`.
-func eventually(_ what: String, limit: Duration = .seconds(10), _ condition: () -> Bool) async throws {
-  let end = ContinuousClock.now + limit
-  while !condition() {
-    guard ContinuousClock.now < end else { throw Problem("not within \(limit): \(what)") }
-    try await Task.sleep(for: .milliseconds(50))
   }
 }
 

@@ -1,0 +1,54 @@
+import Foundation
+import TestKit
+
+/// Every case, and the list of what they must cover.
+enum Catalogue {
+  static let filesystem: [AttackCase] = FilesystemCases.all + OutputCases.all
+  static let processes: [AttackCase] = ProcessCases.all + ResourceCases.all + FleetCases.processes
+  static let kernel: [AttackCase] = KernelCases.all + EnumerationCases.all
+  static let operation: [AttackCase] = FleetCases.operation + RequestCases.all
+  static let all: [AttackCase] = filesystem + processes + kernel + operation
+
+  /// What of the list of attacks concerns a host: its files and outputs, its processes and resources, its kernel, and
+  /// of operations what a worker does.
+  static let required = [
+    "FS-01", "FS-02", "FS-03", "FS-04", "FS-05", "FS-06", "FS-07", "FS-08", "FS-10", "FS-11", "FS-13", "FS-14", "FS-15",
+    "FS-16", "FS-18", "FS-19", "FS-21", "FS-22", "FS-23", "FS-24", "FS-25", "FS-26", "FS-27", "FS-28", "FS-30", "FS-31",
+    "FS-32", "FS-33", "FS-35",
+    "PR-01", "PR-02", "PR-03", "PR-04", "PR-05", "PR-07", "PR-08", "PR-09", "PR-10", "PR-11", "PR-12", "PR-13", "PR-15",
+    "PR-16", "PR-18", "PR-19", "PR-20", "PR-21", "PR-23", "PR-24", "PR-26", "PR-27", "PR-29",
+    "KS-01", "KS-02", "KS-03", "KS-04", "KS-05", "KS-06", "KS-07", "KS-08", "KS-09", "KS-10", "KS-11", "KS-12", "KS-13",
+    "KS-15", "KS-16", "KS-17", "KS-20", "KS-21", "KS-22", "KS-23", "KS-25", "KS-26", "KS-28", "KS-29",
+    "OP-01", "OP-02", "OP-03", "OP-05", "OP-06", "OP-07", "OP-09", "OP-10",
+  ]
+
+  /// Cases that the environment variable `CORDON_ATTACKS` names (`FS-01,KS-13`), for a look at single ones and for
+  /// `ops/mutate`; all of them otherwise.
+  static let selected: [AttackCase] = {
+    guard let wanted = ProcessInfo.processInfo.environment["CORDON_ATTACKS"] else { return all }
+    let ids = Set(wanted.split(separator: ",").map(String.init))
+    return all.filter { ids.contains($0.id) || ids.contains(String($0.id.prefix(5))) }
+  }()
+
+  static func selected(_ cases: [AttackCase]) -> [AttackCase] {
+    let ids = Set(selected.map(\.id))
+    return cases.filter { ids.contains($0.id) }
+  }
+}
+
+/// Entries of the list that no case can show, and why; a part of an entry stands here as well.
+enum NotApplicable {
+  static let entries: [String: String] = [:]
+
+  /// Parts of covered entries for which there is nothing to attack yet.
+  static let parts: [String: String] = [
+    "FS-11": "the mode that a job gave is normalised; the record has no field for the original one",
+    "FS-22": "artifacts are exported as files of a directory; there is no archive",
+    "FS-23": "Cordon unpacks no archive; what a job unpacks, it unpacks inside its cell",
+    "FS-24": "an input's digest is taken when it is staged, on a mount that cannot be written; it is not taken again",
+    "PR-12": "there is no limit on processor time as such; cpu.max bounds the rate and the time limit ends the job",
+    "PR-26": "a cell has no writable file on a disk, so io.max has nothing to bound",
+    "KS-29": "there is no tier of virtual machines and no check of the kernel's age; the guarantees say so",
+    "OP-02": "no policy can name a waiver yet, so every missing control is refused",
+  ]
+}

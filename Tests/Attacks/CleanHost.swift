@@ -1,0 +1,160 @@
+import Foundation
+import Jobs
+import TestKit
+
+// What a house leaves on its host is looked at while it is idle: between two rounds no job and no neighbour runs. A
+// warden may keep cells waiting for jobs; those are told from leftovers by what they execute, which is the warden's own
+// program and never a job's, and by their groups, which have a process in them.
+
+/// What one house has on the host at one moment.
+struct CleanHost: Sendable {
+  let house: AttackHouse
+  let worker: pid_t
+  let warden: pid_t
+  private let descriptors: Int
+  private let mounts: Int
+  private let cells: Int
+  private let files: Set<String>
+
+  /// Time after which nothing of a job may be left.
+  static let patience = Duration.seconds(5)
+
+  /// The idle house before the first attack.
+  init(_ house: AttackHouse) async throws {
+    self.house = house
+    worker = await house.house.up.process.processIdentifier
+    guard let warden = await house.wardens().min() else { throw Problem("the house has no warden") }
+    self.warden = warden
+    // The cells of the worker's own test of its host go in their own time.
+    try await Task.sleep(for: .seconds(1))
+    descriptors = names(in: "/proc/\(warden)/fd").count
+    mounts = try Self.mounts(of: warden)
+    cells = Self.cells(of: warden).reduce(0) { $0 + $1.names.count }
+    files = Self.files(house.house.directory.path)
+  }
+
+  /// What is still there of jobs that had these uids, after at most five seconds.
+  func problems(users: Set<UInt32>) async -> [String] {
+    let end = ContinuousClock.now + Self.patience
+    while true {
+      let found = look(users)
+      if found.isEmpty || ContinuousClock.now > end { return found }
+      try? await Task.sleep(for: .milliseconds(50))
+    }
+  }
+
+  private func look(_ users: Set<UInt32>) -> [String] {
+    var problems: [String] = []
+    for process in Self.processes() {
+      guard let user = Self.user(of: process), users.contains(user) else { continue }
+      let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/exe")) ?? ""
+      // A process that is going has no program any more; it is seen again if it stays.
+      if !program.contains("/cordon-warden") {
+        problems.append("process \(process) (\(program)) of uid \(user) is left")
+      }
+    }
+    let groups = Self.cells(of: warden)
+    for (index, hierarchy) in groups.enumerated() {
+      for name in hierarchy.names {
+        let members =
+          (try? String(contentsOfFile: hierarchy.path + "/" + name + "/cgroup.procs", encoding: .utf8)) ?? ""
+        if members.isEmpty { problems.append("group \(hierarchy.path)/\(name) is left") }
+        if index > 0, !groups[0].names.contains(name) {
+          problems.append("group \(hierarchy.path)/\(name) is half left")
+        }
+      }
+    }
+    let living = groups.reduce(0) { $0 + $1.names.count }
+    // A waiting cell costs the warden some descriptors; nothing else may.
+    let allowed = descriptors + max(0, living - cells) * 16
+    let open = names(in: "/proc/\(warden)/fd").count
+    if open > allowed { problems.append("the warden has \(open) descriptors, not \(allowed)") }
+    if let now = try? Self.mounts(of: warden), now != mounts {
+      problems.append("the warden has \(now) mounts, not \(mounts)")
+    }
+    let host = (try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? ""
+    if host.contains(house.house.directory.path) { problems.append("a mount of the house is left on the host") }
+    for file in Self.files(house.house.directory.path).subtracting(files).sorted() {
+      problems.append("\(file) is left")
+    }
+    problems += Self.systemVObjects()
+    return problems
+  }
+
+  /// Files of the worker that come and go with attempts: stages, sockets, pending copies.
+  private static func files(_ directory: String) -> Set<String> {
+    var found: Set<String> = []
+    for part in ["worker", "worker/stages", "artifacts/.pending"] {
+      for name in names(in: directory + "/" + part) { found.insert(part + "/" + name) }
+    }
+    return found
+  }
+
+  /// Cells by hierarchy, the one that kills first.
+  private static func cells(of warden: pid_t) -> [(path: String, names: [String])] {
+    let mount = "/sys/fs/cgroup"
+    let hybrid = FileManager.default.fileExists(atPath: mount + "/unified/cgroup.procs")
+    let hierarchies = hybrid ? ["unified", "memory", "pids", "cpu"].map { "\(mount)/\($0)" } : [mount]
+    return hierarchies.compactMap { hierarchy in
+      let base = hierarchy + "/cordon"
+      guard let own = names(in: base).first(where: { $0.hasPrefix("warden-") && $0.contains("-\(warden)-") })
+      else { return nil }
+      let path = base + "/" + own
+      let cells = names(in: path).filter {
+        var isDirectory = ObjCBool(false)
+        return FileManager.default.fileExists(atPath: path + "/" + $0, isDirectory: &isDirectory)
+          && isDirectory.boolValue
+      }
+      return (path, cells)
+    }
+  }
+
+  /// Whether groups of this warden are there, gone as it may be itself.
+  static func hasGroups(_ warden: pid_t) -> Bool { !cells(of: warden).isEmpty }
+
+  private static func mounts(of process: pid_t) throws -> Int {
+    try String(contentsOfFile: "/proc/\(process)/mountinfo", encoding: .utf8).split(separator: "\n").count
+  }
+
+  /// Shared memory, semaphores and queues of the host that a job's uid owns.
+  private static func systemVObjects() -> [String] {
+    ["shm", "sem", "msg"].flatMap { kind -> [String] in
+      let text = (try? String(contentsOfFile: "/proc/sysvipc/\(kind)", encoding: .utf8)) ?? ""
+      return text.split(separator: "\n").dropFirst().compactMap { line in
+        let isJobs = line.split(separator: " ").contains {
+          UInt32($0).map { $0 >= 0x7000_0000 && $0 < 0x8000_0000 } ?? false
+        }
+        return isJobs ? "System V \(kind) of a job is left: \(line)" : nil
+      }
+    }
+  }
+
+  static func processes() -> [pid_t] { names(in: "/proc").compactMap { pid_t($0) } }
+
+  /// Real uid; nil when the process is gone.
+  static func user(of process: pid_t) -> UInt32? {
+    status(of: process, "Uid").flatMap { $0.split(separator: "\t").first }.flatMap { UInt32($0) }
+  }
+
+  /// Whether one of these is an ancestor.
+  static func isBeneath(_ process: pid_t, _ ancestors: [pid_t]) -> Bool {
+    var next = parent(of: process)
+    while let one = next, one > 1 {
+      if ancestors.contains(one) { return true }
+      next = parent(of: one)
+    }
+    return false
+  }
+
+  static func parent(of process: pid_t) -> pid_t? { status(of: process, "PPid").flatMap { pid_t($0) } }
+  static func name(of process: pid_t) -> String? { status(of: process, "Name") }
+
+  /// A line of /proc/PID/status.
+  static func status(of process: pid_t, _ field: String) -> String? {
+    guard let text = try? String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8) else { return nil }
+    for line in text.split(separator: "\n") where line.hasPrefix(field + ":\t") {
+      return String(line.dropFirst(field.count + 2))
+    }
+    return nil
+  }
+}

@@ -1,0 +1,149 @@
+import Foundation
+import Jobs
+import TestKit
+
+/// Everything there is of one kind, against what the documented policy says of each.
+enum EnumerationCases {
+  static let all: [AttackCase] = [calls, x32, int80, families, requests]
+
+  private static let lastCall = 1_023
+  private static let asks: [String: JSONValue] = ["limits": .object(["wall": .string("60s"), "pids": .integer(256)])]
+
+  /// uretprobe and uprobe: the kernel lets them past every filter since 6.14, and they do nothing where no probe is.
+  private static let pastEveryFilter = 335...336
+
+  private static func answers(_ evidence: Evidence) -> [Int: String] {
+    guard case .object(let members)? = evidence.seen["answers"] else { return [:] }
+    var answers: [Int: String] = [:]
+    for (number, answer) in members { if let number = Int(number) { answers[number] = answer.string } }
+    return answers
+  }
+
+  /// Alone, because it lasts for seconds and uses a processor altogether.
+  private static let calls = AttackCase(
+    id: "KS+a", what: "every system call 0…1023 of the architecture",
+    payload: .file("calls.py"), arguments: { _ in ["native", "0", "\(lastCall)"] }, asks: asks,
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      let found = answers(evidence)
+      verdict.equal(found.count, lastCall + 1, "calls that were made")
+      // The same calls by somebody without any right and without a filter: what the kernel itself says to them.
+      let plain = try await Unconfined(
+        payload: .file("calls.py"), arguments: ["native", "0", "\(lastCall)"], user: .ordinary,
+        wrapper: ["/usr/bin/unshare", "--pid", "--fork", "--net", "--ipc"], place: evidence.place
+      ).run()
+      let kernel = answers(plain)
+      verdict.equal(kernel.count, lastCall + 1, "calls that were made without a filter")
+      for (number, met) in found.sorted(by: { $0.key < $1.key }) where !pastEveryFilter.contains(number) {
+        switch try PolicyTable.answer(number) {
+        case .allowed:
+          let isFilter =
+            ["EPERM", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "signal 31"].contains(met) && met != kernel[number]
+          verdict.require(
+            !isFilter, "call \(number) is allowed and met \(met); without a filter \(kernel[number] ?? "-")")
+        case .refused(let answer):
+          let spellings: Set<String> = answer == "EOPNOTSUPP" ? ["EOPNOTSUPP", "ENOTSUP"] : [answer]
+          verdict.require(spellings.contains(met), "call \(number) is refused with \(answer) and met \(met)")
+        }
+      }
+      // The control: without a filter, most calls that a cell is refused are answered in another way.
+      let refused = try found.keys.filter { $0 < 335 }.filter { number in
+        if case .refused = try PolicyTable.answer(number) { true } else { false }
+      }
+      let differing = refused.filter { kernel[$0] != found[$0] }
+      verdict.require(
+        differing.count * 2 > refused.count, "the filter makes no difference: \(differing.count) of \(refused.count)")
+    }, control: .within, isAlone: true)
+
+  private static let x32 = AttackCase(
+    id: "KS+b", what: "every call of the x32 interface",
+    payload: .file("calls.py"), arguments: { _ in ["x32", "0", "\(lastCall)"] }, asks: asks,
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      let found = answers(evidence)
+      verdict.equal(found.count, lastCall + 1, "calls that were made")
+      for (number, met) in found where met != "signal 31" { verdict.fail("x32 call \(number) met \(met), not SIGSYS") }
+    },
+    control: .host(
+      .ordinary, wrapper: ["/usr/bin/unshare", "--pid", "--fork", "--net", "--ipc"],
+      arguments: { _ in ["x32", "0", "60"] },
+      check: { evidence, verdict in
+        let found = answers(evidence)
+        verdict.equal(found.count, 61, "calls that were made")
+        verdict.require(!found.values.contains("signal 31"), "killed without a filter")
+      }))
+
+  private static let int80 = AttackCase(
+    id: "KS+c", what: "every call by int 0x80, from code made at run time",
+    payload: .file("calls.py"), arguments: { _ in ["int80", "0", "\(lastCall)"] }, asks: asks,
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      let found = answers(evidence)
+      verdict.equal(found.count, lastCall + 1, "calls that were made")
+      // A kernel without that interface ends the process with SIGSEGV before any filter is asked.
+      for (number, met) in found where !["signal 31", "signal 11"].contains(met) {
+        verdict.fail("int 0x80 call \(number) met \(met), not SIGSYS")
+      }
+      verdict.require(Set(found.values).count == 1, "different ends: \(Set(found.values))")
+    },
+    control: .host(
+      .ordinary, wrapper: ["/usr/bin/unshare", "--pid", "--fork", "--net", "--ipc"],
+      arguments: { _ in ["int80", "20", "24"] },
+      check: { evidence, verdict in
+        let found = answers(evidence)
+        verdict.require(!found.values.contains("signal 31") && found.count == 5, "killed without a filter: \(found)")
+      }))
+
+  private static let families = AttackCase(
+    id: "KS-13", what: "every address family 0…45 with every type, and every netlink protocol",
+    payload: .file("sockets.py"), arguments: { _ in ["all"] }, asks: asks,
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      for (name, call) in [("single", "socket"), ("pairs", "socketpair")] {
+        guard case .object(let byAnswer)? = evidence.seen[name], let number = try PolicyTable.number(call) else {
+          verdict.fail("no \(name)")
+          continue
+        }
+        var expected: Set<String> = []
+        for family in 0..<46 {
+          for type in 0..<16 {
+            let isAllowed = try PolicyTable.answer(number, [UInt64(family), UInt64(type)]) == .allowed
+            if isAllowed { expected.insert("\(family)/\(type)") }
+          }
+        }
+        // Whatever is not the filter's answer got past it.
+        var past: Set<String> = []
+        for (answer, found) in byAnswer where !["EPERM", "EAFNOSUPPORT"].contains(answer) {
+          past.formUnion((found.array ?? []).compactMap(\.string))
+        }
+        verdict.equal(past, expected, "\(call): what got past the filter")
+      }
+    },
+    control: .host(
+      wrapper: ["/usr/bin/unshare", "--net"], arguments: { _ in ["1", "2", "10", "16", "17"] },
+      check: { evidence, verdict in
+        let made = Set((evidence.seen["single"]?["ok"]?.array ?? []).compactMap(\.string))
+        verdict.require(made.isSuperset(of: ["1/1", "2/1", "2/2", "10/1", "16/3", "17/3"]), "\(made)")
+      }))
+
+  private static let requests = AttackCase(
+    id: "KS-15b", what: "every ioctl request below 0x10000, and those of files",
+    payload: .python(
+      """
+      past = []
+      others = [0x80086601, 0x40086602, 0xc0189436, 0x40049409, 0x4020940d, 0x8004667e, 0x80045430, 0x40045431, 0x5000940a, 0xc020660b]
+      for request in list(range(0x10000)) + others:
+          for upper in (0, 0xabcd << 32):
+              if libc.syscall(ctypes.c_long(16), ctypes.c_long(-1), ctypes.c_long(request | upper), 0) >= 0 or ctypes.get_errno() != errno.EPERM:
+                  past.append(request)
+      note("past", sorted(set(past)) if len(past) < 4000 else len(past))
+      """),
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      let past = Set((evidence.seen["past"]?.array ?? []).compactMap { $0.integer.map { UInt64($0) } })
+      verdict.equal(past, try PolicyTable.requests(), "requests that got past the filter")
+    },
+    control: .host(check: { evidence, verdict in
+      verdict.equal(evidence.number("past"), Double(2 * (0x1_0000 + 10)), "requests that got to the kernel")
+    }))
+}

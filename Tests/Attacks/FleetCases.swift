@@ -1,0 +1,295 @@
+import Foundation
+import Glibc
+import Jobs
+import Postgres
+import TestKit
+
+// These cases have a house of their own, because they stop, kill or starve its worker. The job that `Proving` runs for
+// them on the common house does nothing; what they do beside it is in `expect`, with its control.
+
+/// What happens to whoever supervises, and to what it relies on.
+enum FleetCases {
+  static let processes: [AttackCase] = [pr18, pr19]
+  static let operation: [AttackCase] = [op01, op02, op03, op05, op06, op09, op10]
+
+  private static func fleetCase(
+    _ id: String, _ what: String, _ body: @escaping @Sendable (Place, inout Verdict) async throws -> Void
+  ) -> AttackCase {
+    AttackCase(
+      id: id, what: what, payload: .command(["/usr/bin/true"]),
+      expect: { evidence, verdict in try await body(evidence.place, &verdict) }, control: .within)
+  }
+
+  /// A house of its own, ended however the body ends. What it leaves on the host is looked at when it is gone.
+  private static func withHouse(
+    _ verdict: inout Verdict, slots: Int = 1, options: [String] = ["--lease", "2s"],
+    _ body: (AttackHouse, inout Verdict) async throws -> Void
+  ) async throws {
+    let house = try await AttackHouse(slots: slots, options: options)
+    let wardens = await house.wardens()
+    do {
+      try await body(house, &verdict)
+    } catch { verdict.fail("\(error)") }
+    await house.client.close()
+    await house.superuser.close()
+    // Some of them have killed it, or it ended by itself; PostgreSQL may run on then.
+    await house.house.up.signal(SIGCONT)
+    await house.house.up.signal(SIGTERM)
+    _ = try? await house.house.up.answer(limit: .seconds(40))
+    try house.house.stopPostgres()
+    for warden in wardens {
+      do {
+        try await eventually("its groups are gone", limit: CleanHost.patience) { !CleanHost.hasGroups(warden) }
+      } catch { verdict.fail("groups of warden \(warden) are left") }
+    }
+    let mounts = try readText("/proc/self/mountinfo")
+    verdict.require(!mounts.contains(house.house.directory.path), "a mount of the house is left")
+    try? FileManager.default.removeItem(at: house.house.directory)
+  }
+
+  /// Another worker on the same database.
+  private static func otherWorker(_ house: AttackHouse, _ options: [String] = []) async throws -> RunningTool {
+    try RunningTool(
+      [
+        "worker", "--data", house.house.directory.path + "/other-\(UUID().uuidString)", "--database",
+        house.house.worker,
+      ]
+        + options, environment: ProcessInfo.processInfo.environment)
+  }
+
+  private static func end(_ worker: RunningTool) async {
+    worker.signal(SIGTERM)
+    _ = try? await worker.answer(limit: .seconds(40))
+  }
+
+  private static func outcomes(_ record: JSONValue) -> [String] {
+    (record["attempts"]?.array ?? []).compactMap { $0["outcome"]?.string }
+  }
+
+  /// Sleeps under a mark in its first attempt, and ends at once in the next.
+  private static let sleeper = Payload.bash(
+    "echo $CORDON_ATTEMPT > $CORDON_OUTPUT/attempt; [ $CORDON_ATTEMPT = 1 ] && exec sleep $1; echo again")
+
+  private static let pr18 = fleetCase("PR-18", "kill -9 the worker in the middle of a job") { place, verdict in
+    try await withHouse(&verdict) { house, verdict in
+      let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "PR-18", asks: [:]))
+      try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
+      await house.house.up.signal(SIGKILL)
+      _ = try await house.house.up.answer()
+      do {
+        try await eventually("the cell is dead", limit: CleanHost.patience) { !place.marker.exists }
+      } catch { verdict.fail("the cell outlived its worker") }
+      let other = try await otherWorker(house, ["--lease", "2s"])
+      let record = try await house.finished(job)
+      verdict.equal(outcomes(record), ["lost", "succeeded"], "attempts")
+      for problem in try await house.rowProblems(of: job, attack: "PR-18") { verdict.fail(problem) }
+      await end(other)
+    }
+    // The control: what is not confined outlives whoever started it.
+    let marker = Marker()
+    _ = try await HostCommand.run(
+      "bash -c 'sleep \"$1\" >/dev/null 2>&1 & sleep 9' bash \"$1\" & sleep 0.5; kill -9 $!", marker.text)
+    verdict.require(marker.exists, "control: a process that is not confined died with its parent")
+    marker.end()
+  }
+
+  private static let pr19 = fleetCase("PR-19", "pause the worker past its lease, and let it go on") { place, verdict in
+    try await withHouse(&verdict) { house, verdict in
+      // The control: a pause within the lease takes nothing away.
+      let short = try await house.enqueue(
+        Payload.bash("sleep 1; echo ok").specification([], label: "PR-19", asks: [:]))
+      _ = try await house.running(short)
+      await house.house.up.signal(SIGSTOP)
+      try await Task.sleep(for: .milliseconds(400))
+      await house.house.up.signal(SIGCONT)
+      verdict.equal(outcomes(try await house.finished(short)), ["succeeded"], "control: attempts after a short pause")
+
+      let payload = Payload.bash(
+        "echo $CORDON_ATTEMPT > $CORDON_OUTPUT/x; [ $CORDON_ATTEMPT = 1 ] && exec sleep $1; echo again")
+      let job = try await house.enqueue(payload.specification([place.marker.text], label: "PR-19", asks: [:]))
+      try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
+      await house.house.up.signal(SIGSTOP)
+      let other = try await otherWorker(house, ["--lease", "2s"])
+      let record = try await house.finished(job)
+      verdict.equal(record["attempt"], .integer(2), "the attempt that was recorded")
+      await house.house.up.signal(SIGCONT)
+      do {
+        try await eventually("the paused worker's cell is dead", limit: CleanHost.patience) { !place.marker.exists }
+      } catch { verdict.fail("the cell of the paused worker lives on") }
+      let later = try await house.record(job)
+      verdict.equal(outcomes(later), ["lost", "succeeded"], "attempts")
+      for problem in try await house.rowProblems(of: job, attack: "PR-19") { verdict.fail(problem) }
+      let own = house.house.directory.path + "/artifacts/local/\(job)/1"
+      verdict.require(!FileManager.default.fileExists(atPath: own), "the outputs of the lost attempt are published")
+      await end(other)
+    }
+  }
+
+  private static let op01 = fleetCase("OP-01", "serve without cgroups, without a helper, with one that is none") {
+    place, verdict in
+    try await KernelCases.doctor(
+      "exec unshare --mount --propagation private bash -c 'mount -t tmpfs none /sys/fs/cgroup && exec \"$0\" doctor --json' \"$cordon\"",
+      &verdict, names: "cgroup")
+    let absent = try await Tool(url: "").run(["doctor", "--json", "--warden", "/nonexistent/warden"])
+    verdict.equal(absent.status, 3, "exit code without a helper")
+    try await withHouse(&verdict) { house, verdict in
+      _ = try await house.superuser.query(Statement(name: "spare", sql: "SELECT cordon.add_queue('spare')"))
+      let specification = try Payload.command(["/usr/bin/true"]).specification([], label: "OP-01", asks: [:])
+      let job = try await house.enqueue(specification, queue: "spare")
+      let bad = try await otherWorker(house, ["--queue", "spare", "--warden", "/usr/bin/false"])
+      let answer = try await bad.answer()
+      verdict.equal(answer.status, 3, "exit code of a worker with a helper that is none: \(answer.stderr)")
+      verdict.equal(try await house.record(job)["state"], .string("queued"), "the job")
+      // The control: a worker that can confine takes it.
+      let good = try await otherWorker(house, ["--queue", "spare"])
+      verdict.equal(try await house.finished(job)["outcome"], .string("succeeded"), "control: the job")
+      await end(good)
+    }
+  }
+
+  private static let op02 = fleetCase("OP-02", "serve where one controller alone is missing") { _, verdict in
+    let hybrid = FileManager.default.fileExists(atPath: "/sys/fs/cgroup/unified/cgroup.procs")
+    let without =
+      hybrid
+      ? "exec unshare --mount --propagation private bash -c 'umount /sys/fs/cgroup/pids && exec \"$0\" doctor --json' \"$cordon\""
+      // A root of its own that the controller was not handed down to.
+      : """
+      p=/sys/fs/cgroup/cordon-attack-$$; mkdir $p && echo '+memory +cpu' > $p/cgroup.subtree_control; mkdir $p/own
+      trap 'echo $$ > /sys/fs/cgroup/cgroup.procs; rmdir $p/own $p' EXIT; echo $$ > $p/own/cgroup.procs
+      unshare --cgroup --mount --propagation private bash -c \
+        'umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec "$0" doctor --json' "$cordon"
+      """
+    try await KernelCases.doctor(without, &verdict, names: hybrid ? "cgroup.pids" : "cgroup")
+    let well = try await Tool(url: "").run(["doctor", "--json"])
+    verdict.equal(well.status, 0, "control: the doctor with every controller: \(well.text)")
+  }
+
+  private static let op03 = fleetCase("OP-03", "a control that stops to hold under a worker that serves") {
+    _, verdict in
+    try await withHouse(&verdict, options: ["--canary-interval", "1s"]) { house, verdict in
+      // The control: with nothing changed the worker serves on, several canaries later.
+      try await Task.sleep(for: .seconds(3))
+      let specification = try Payload.command(["/usr/bin/true"]).specification([], label: "OP-03", asks: [:])
+      let before = try await house.finished(house.enqueue(specification))
+      verdict.equal(before["outcome"], .string("succeeded"), "control: a job before")
+      guard let warden = await house.wardens().first else { return verdict.fail("no warden") }
+      // Every later cell finds a writable, executable place more.
+      let changed = try await HostCommand.run(
+        "nsenter -t $1 -m mount -t tmpfs -o mode=777 none /usr/local/share", "\(warden)")
+      verdict.equal(changed.status, 0, "status of the change: \(changed.output)")
+      let answer = try await house.house.up.answer(limit: .seconds(40))
+      verdict.equal(answer.status, 3, "exit code of the worker")
+      verdict.require(answer.stderr.contains("mounts"), "it does not name the control: \(answer.stderr.suffix(600))")
+    }
+  }
+
+  private static let workerSessions = Statement(
+    name: "sessions", sql: "SELECT pid FROM pg_stat_activity WHERE usename = 'cordon_local_worker'")
+
+  private static func freeze(_ house: AttackHouse, _ signal: Int32) async throws -> [pid_t] {
+    let sessions = try await house.superuser.query(workerSessions).map { try $0.get("pid", as: Int32.self) }
+    for session in sessions { kill(session, signal) }
+    return sessions
+  }
+
+  private static let op05 = fleetCase("OP-05", "a database that hangs under a running job") { place, verdict in
+    try await withHouse(&verdict) { house, verdict in
+      // The control: a moment's silence ends nothing.
+      let short = try await house.enqueue(Payload.bash("sleep 1").specification([], label: "OP-05", asks: [:]))
+      _ = try await house.running(short)
+      for session in try await freeze(house, SIGSTOP) {
+        try await Task.sleep(for: .milliseconds(100))
+        kill(session, SIGCONT)
+      }
+      verdict.equal(outcomes(try await house.finished(short)), ["succeeded"], "control: attempts after a moment")
+
+      let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "OP-05", asks: [:]))
+      try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
+      let frozen = try await freeze(house, SIGSTOP)
+      let waiting = try await house.enqueue(
+        Payload.command(["/usr/bin/true"]).specification([], label: "OP-05", asks: [:]))
+      do {
+        try await eventually("the worker ends its own cell", limit: .seconds(8)) { !place.marker.exists }
+      } catch { verdict.fail("the cell outlived the lease") }
+      verdict.equal(try await house.record(waiting)["state"], .string("queued"), "a job that waits meanwhile")
+      for session in frozen { kill(session, SIGCONT) }
+      verdict.equal(outcomes(try await house.finished(job)), ["lost", "succeeded"], "attempts")
+      for problem in try await house.rowProblems(of: job, attack: "OP-05") { verdict.fail(problem) }
+      verdict.equal(outcomes(try await house.finished(waiting)), ["succeeded"], "the job that waited")
+    }
+  }
+
+  private static let op06 = fleetCase("OP-06", "a disk that is full where artifacts go") { _, verdict in
+    try await withHouse(&verdict) { house, verdict in
+      let artifacts = house.house.directory.path + "/artifacts"
+      let payload = Payload.bash("head -c 3M /dev/urandom > $CORDON_OUTPUT/big; echo x > $CORDON_OUTPUT/small")
+      let mounted = try await HostCommand.run("mount -t tmpfs -o size=1m none \"$1\"", artifacts)
+      verdict.equal(mounted.status, 0, "status of mount")
+      let job: String
+      do {
+        job = try await house.enqueue(payload.specification([], label: "OP-06", asks: [:]))
+        _ = try await house.wait(for: job) { !outcomes($0).isEmpty }
+        let waiting = try await house.record(job)
+        verdict.equal(Set(outcomes(waiting)), ["lost"], "attempts while the disk is full")
+        let found = try await HostCommand.run("find \"$1\" -type f", artifacts)
+        verdict.equal(found.output, "", "files where nothing is published")
+      } catch {
+        _ = try await HostCommand.run("umount -l \"$1\"", artifacts)
+        throw error
+      }
+      let unmounted = try await HostCommand.run("umount -l \"$1\"", artifacts)
+      verdict.equal(unmounted.status, 0, "status of umount")
+      // The control: with space again the same job succeeds.
+      let record = try await house.finished(job)
+      verdict.equal(record["outcome"], .string("succeeded"), "control: the outcome with space")
+      verdict.equal(record["artifacts"]?.array?.count, 2, "control: artifacts")
+      for problem in try await house.rowProblems(of: job, attack: "OP-06") { verdict.fail(problem) }
+    }
+  }
+
+  private static let op09 = fleetCase("OP-09", "a worker older than its database") { _, verdict in
+    try await withHouse(&verdict) { house, verdict in
+      // The control: at this version another worker comes and goes.
+      let fitting = try await otherWorker(house)
+      try await Task.sleep(for: .seconds(2))
+      verdict.require(fitting.process.isRunning, "control: a worker of this version left: \(fitting.stderr)")
+      await end(fitting)
+      let newer = Statement(
+        name: "newer",
+        sql: """
+          INSERT INTO cordon.schema_version (version, name, checksum)
+          VALUES (9999, 'of a later build', 'sha256:' || repeat('0', 64))
+          """)
+      _ = try await house.superuser.query(newer)
+      let answer = try await otherWorker(house).answer()
+      verdict.equal(answer.status, 3, "exit code: \(answer.stderr)")
+      verdict.require(answer.stderr.contains("9999"), "it does not name the version: \(answer.stderr)")
+    }
+  }
+
+  private static let op10 = fleetCase("OP-10", "stop the worker while a job runs, for an upgrade") { place, verdict in
+    try await withHouse(&verdict) { house, verdict in
+      let directory = house.house.directory
+      let payload = Payload.bash("sleep 1.5; echo done > $CORDON_OUTPUT/x")
+      let job = try await house.enqueue(payload.specification([], label: "OP-10", asks: [:]))
+      _ = try await house.running(job)
+      await house.house.up.signal(SIGTERM)
+      let answer = try await house.house.up.answer()
+      verdict.equal(answer.status, 0, "exit code after a drain: \(answer.stderr.suffix(300))")
+      let published = directory.path + "/artifacts/local/\(job)/1/x"
+      verdict.require(FileManager.default.fileExists(atPath: published), "the job that ran was not waited for")
+    }
+    // The control: told twice, it does not wait.
+    try await withHouse(&verdict) { house, verdict in
+      let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "OP-10", asks: [:]))
+      try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
+      await house.house.up.signal(SIGTERM)
+      try await Task.sleep(for: .milliseconds(300))
+      await house.house.up.signal(SIGTERM)
+      _ = try await house.house.up.answer()
+      verdict.require(!place.marker.exists, "the cell outlived the worker")
+      let published = house.house.directory.path + "/artifacts/local/\(job)/1"
+      verdict.require(!FileManager.default.fileExists(atPath: published), "control: it waited")
+    }
+  }
+}

@@ -1,0 +1,416 @@
+import Foundation
+import Glibc
+import Jobs
+import TestKit
+
+/// What a job tries on processes: its own, its supervisor's, the host's.
+enum ProcessCases {
+  static let all: [AttackCase] = [pr03, pr04, pr05, pr07, pr08, pr09, pr13, pr13b, pr15, pr16, pr21, pr23, pr29]
+
+  private static let pr03 = AttackCase(
+    id: "PR-03", what: "a daemon that forked twice and has a session of its own",
+    payload: .bash("(setsid bash -c \"exec sleep $1 >/dev/null 2>&1 <&-\" &) ; sleep 0.2; echo ok"),
+    arguments: { [$0.marker.text] },
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      verdict.equal(evidence.stdout, "ok\n", "stdout")
+      let marker = evidence.place.marker
+      do {
+        try await eventually("the daemon is dead", limit: CleanHost.patience) { !marker.exists }
+      } catch { verdict.fail("the daemon lives") }
+    },
+    control: .host(check: { evidence, verdict in
+      verdict.require(evidence.place.marker.exists, "the daemon did not outlive its program")
+      evidence.place.marker.end()
+    }))
+
+  private static let orphan = Payload.bash(
+    "echo before; echo error >&2; (setsid sleep $1 &); date +'seen {\"exit\": %s.%N}'")
+
+  private static let pr04 = AttackCase(
+    id: "PR-04", what: "an orphan that holds stdout and stderr", payload: orphan,
+    arguments: { _ in ["4"] },
+    expect: { evidence, verdict in
+      var best = Double.infinity
+      // Noise of the host only adds; the least of three is the sandbox's own.
+      var found = evidence
+      for _ in 0..<3 {
+        verdict.outcome(found, "succeeded")
+        verdict.require(found.stdout.hasPrefix("before\n"), "stdout: \(found.stdout)")
+        verdict.equal(found.stderr, "error\n", "stderr")
+        let finished = try Neighbours.date(found.record["finished_at"]).timeIntervalSince1970
+        best = min(best, finished - (found.number("exit") ?? 0))
+        if best <= 0.5 { return }
+        found = try await evidence.house!.evidence(orphan, ["4"], label: "PR-04", evidence.place)
+      }
+      verdict.fail("recorded \(best) s after the main process's end")
+    },
+    control: .host(check: { evidence, verdict in
+      let answer = try await HostCommand.run(
+        "s=$(date +%s%N); bash \"$1/job/main.sh\" 2 | cat >/dev/null; echo $(( ($(date +%s%N) - s) / 1000000 ))",
+        evidence.scratch)
+      verdict.require(
+        (Int(answer.output.split(separator: "\n").last ?? "") ?? 0) > 1_900, "a reader to the end: \(answer.output)")
+    }), isAlone: true)
+
+  private static let pr05 = AttackCase(
+    id: "PR-05", what: "ignore SIGTERM and block every signal",
+    payload: .python(
+      """
+      import signal, threading
+      signal.pthread_sigmask(signal.SIG_BLOCK, set(range(1, 65)) - {32, 33})
+      for number in set(range(1, 65)) - {9, 19, 32, 33}: signal.signal(number, signal.SIG_IGN)
+      note("blocked", "ok")
+      save()
+      if os.fork() == 0:
+          os.setsid()
+          os.execv("/usr/bin/sleep", ["sleep", sys.argv[1]])
+      while True: time.sleep(60)
+      """), arguments: { [$0.marker.text] },
+    asks: ["limits": .object(["wall": .string("700ms"), "grace": .string("300ms")])],
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "timed_out")
+      verdict.met(evidence, ["blocked"], "ok")
+      verdict.require(!evidence.place.marker.exists, "a process of the job lives")
+      verdict.require((evidence.record["usage"]?["wall_seconds"]?.double ?? 99) < 5, "it lived too long")
+    },
+    control: .host(
+      wrapper: ["/usr/bin/timeout", "--preserve-status", "-s", "TERM", "-k", "3", "0.5"],
+      check: { evidence, verdict in
+        // Nothing but SIGKILL after the grace ended it, and that not what it had started.
+        verdict.equal(evidence.exit, 9, "the signal that ended it")
+        verdict.require(evidence.place.marker.exists, "its child died with it")
+        evidence.place.marker.end()
+      }))
+
+  private static let pr07 = AttackCase(
+    id: "PR-07", what: "kill everything there is",
+    payload: .python(
+      """
+      child = os.fork()
+      if child == 0: time.sleep(60)
+      time.sleep(0.1)
+      attempt("all", lambda: os.kill(-1, 9))
+      note("child", os.waitpid(child, 0)[1] & 127)
+      attempt("group", lambda: os.killpg(os.getpgid(0), 0))
+      """),
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      verdict.met(evidence, ["all"], "ok")
+      verdict.equal(evidence.number("child"), 9, "the signal that ended its own child")
+      // Another process of the same user, and the supervisor, are there all the same.
+      let host = try await evidence.house!.evidence(
+        .command(["/usr/bin/echo"]), ["well"], label: "PR-07", evidence.place)
+      verdict.equal(host.stdout, "well\n", "the next job")
+    },
+    control: .host(
+      wrapper: [
+        "/usr/bin/unshare", "--pid", "--fork", "/usr/bin/bash", "-c",
+        "setpriv --reuid 64243 --clear-groups sleep 60 & s=$!; setpriv --reuid 64243 --clear-groups \"$@\"; wait $s; echo supervisor $?",
+        "bash",
+      ],
+      check: { evidence, verdict in
+        verdict.require(
+          evidence.stdout.contains("supervisor 137"), "a supervisor of the same uid lives: \(evidence.stdout)")
+      }))
+
+  private static let pr08 = AttackCase(
+    id: "PR-08", what: "signal process 1 and the numbers of the supervisor's processes",
+    payload: .python(
+      """
+      number = int(sys.argv[1])
+      for process in [int(p) for p in sys.argv[2:]]:
+          for name, call_number, arguments in (
+              ("kill", 62, (process, number)), ("tkill", 200, (process, number)), ("tgkill", 234, (process, process, number)),
+              ("group", 62, (-process, number)), ("pidfd_open", 434, (process, 0))):
+              if process == 1 and name == "group": continue
+              call(f"{name} {process}", call_number, *arguments)
+      """),
+    arguments: { _ in
+      let up = CleanHost.processes().filter {
+        ["cordon", "cordon-warden", "postgres"].contains(CleanHost.name(of: $0))
+      }
+      // Numbers that a cell cannot have itself.
+      return ["9", "1"] + up.filter { $0 > 1_000 }.suffix(12).map(String.init)
+    },
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      verdict.met(evidence, ["kill 1", "tkill 1", "tgkill 1"], "EPERM", "ESRCH")
+      verdict.met(evidence, ["pidfd_open 1"], "ok", "EPERM", "ESRCH", "EINVAL")
+      let others = evidence.seen.filter { !$0.key.hasSuffix(" 1") }
+      verdict.require(others.count > 8, "there was nobody to signal")
+      for (name, met) in others { verdict.equal(met, .string("ESRCH"), name) }
+    },
+    // Signal 0: only asks.
+    control: .host(
+      arguments: { _ in ["0", "1", String(getpid())] },
+      check: { evidence, verdict in
+        verdict.met(evidence, ["kill 1", "tkill 1", "tgkill 1", "kill \(getpid())", "pidfd_open \(getpid())"], "ok")
+      }))
+
+  private static let pr09 = AttackCase(
+    id: "PR-09", what: "trace, read and take descriptors of processes outside",
+    payload: .python(
+      """
+      targets = [int(p) for p in sys.argv[1:]]
+      if targets == [0]:
+          targets = [os.fork()]
+          if targets == [0]: time.sleep(60)
+          time.sleep(0.1)
+      buffer = ctypes.create_string_buffer(8)
+      for process in targets:
+          local = struct.pack("PL", ctypes.addressof(buffer), 8)
+          remote = struct.pack("PL", ctypes.addressof(buffer), 8)
+          call(f"process_vm_readv {process}", 310, process, local, 1, remote, 1, 0)
+          call(f"process_vm_writev {process}", 311, process, local, 1, remote, 1, 0)
+          call(f"kcmp {process}", 312, os.getpid(), process, 1, 0, 0)
+          handle = libc.syscall(ctypes.c_long(434), ctypes.c_long(process), ctypes.c_long(0))
+          call(f"pidfd_getfd {process}", 438, handle, 0, 0)
+          call(f"process_madvise {process}", 440, handle, local, 1, 21, 0)
+          call(f"ptrace attach {process}", 101, 16, process, 0, 0)
+          call(f"ptrace seize {process}", 101, 0x4206, process, 0, 0)
+          call(f"move_pages {process}", 279, process, 1, local, 0, 0, 0)
+      apart("traceme", lambda: call("it", 101, 0, 0, 0, 0))
+      if len(sys.argv) == 2 and sys.argv[1] == "0": os.kill(targets[0], 9)
+      note("parent", os.getppid())
+      if sys.argv[1] != "0": save(); time.sleep(1.2)
+      """),
+    arguments: { _ in ["1", "2", String(getpid())] },
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      for name in [
+        "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "process_madvise", "ptrace", "move_pages",
+      ] {
+        verdict.metAll(evidence, prefix: name + " ", "EPERM")
+      }
+      verdict.met(evidence, ["traceme"], "EPERM")
+      try await supervisedFromOutside(evidence, &verdict)
+    },
+    control: .host(
+      arguments: { _ in ["0"] },
+      check: { evidence, verdict in
+        for name in ["process_vm_readv", "kcmp", "pidfd_getfd", "ptrace attach"] {
+          verdict.metAll(evidence, prefix: name + " ", "ok")
+        }
+      }))
+
+  /// As the host sees a running cell: its first process has another uid than the job, or cannot be read by it, and
+  /// the job is a session of its own with no terminal.
+  private static func supervisedFromOutside(_ evidence: Evidence, _ verdict: inout Verdict) async throws {
+    let house = evidence.house!
+    let marker = Marker()
+    let specification = try Payload.command(["/usr/bin/sleep"]).specification([marker.text], label: "PR-09", asks: [:])
+    let job = try await house.enqueue(specification)
+    defer { marker.end() }
+    try await eventually("the job runs") { marker.exists }
+    guard let process = marker.process, let first = CleanHost.parent(of: process) else {
+      return verdict.fail("the job has no parent")
+    }
+    var status = stat()
+    stat("/proc/\(first)/environ", &status)
+    verdict.equal(status.st_uid, 0, "owner of the first process's files in proc (0: it is not dumpable)")
+    verdict.require(CleanHost.user(of: first) != CleanHost.user(of: process), "the first process has the job's uid")
+    let fields = try readText("/proc/\(process)/stat").split(separator: ")").last?.split(separator: " ") ?? []
+    // state, parent, group, session, terminal
+    verdict.require(
+      fields.count > 4 && fields[3] == "\(process)", "the job's session is another's: \(fields.prefix(5))")
+    verdict.require(fields.count > 4 && fields[4] == "0", "the job has a terminal")
+    marker.end()
+    _ = try await house.finished(job)
+  }
+
+  private static func sleepCase(_ id: String, _ what: String, _ script: String, control: String) -> AttackCase {
+    AttackCase(
+      id: id, what: what, payload: .bash(script), arguments: { _ in ["30"] },
+      asks: ["limits": .object(["wall": .string("600ms"), "grace": .string("200ms")])],
+      expect: { evidence, verdict in
+        verdict.outcome(evidence, "timed_out")
+        verdict.equal(evidence.stdout, "begins\n", "stdout")
+        let wall = evidence.record["usage"]?["wall_seconds"]?.double ?? 99
+        verdict.require(wall > 0.55 && wall < 6, "it lived \(wall) s")
+      },
+      control: .cell(
+        asks: ["limits": .object(["wall": .string("20s")])], arguments: { _ in [control] },
+        check: { evidence, verdict in
+          verdict.outcome(evidence, "succeeded")
+          verdict.equal(evidence.stdout, "begins\nends\n", "stdout")
+        }))
+  }
+
+  private static let pr13 = sleepCase("PR-13", "sleep for ever", "echo begins; sleep $1; echo ends", control: "1.2")
+  private static let pr13b = sleepCase(
+    "PR-13b", "stop oneself, with a child that wakes it much later",
+    "echo begins; (sleep $1; kill -CONT $$) & kill -STOP $$; echo ends", control: "1.2")
+
+  private static let pr15 = AttackCase(
+    id: "PR-15", what: "execute a setuid program of the image",
+    payload: .bash("\"$1/id\" -u; \"$1/id\" -g; grep NoNewPrivs /proc/self/status"),
+    arguments: { [imageDirectory($0)] },
+    prepare: { place in
+      // A copy of id that belongs to root with both bits; what it can do is to print numbers.
+      let directory = imageDirectory(place)
+      try FileManager.default.createDirectory(
+        atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+      try FileManager.default.copyItem(atPath: "/usr/bin/id", toPath: directory + "/id")
+      chmod(directory + "/id", 0o6755)
+      return { try? FileManager.default.removeItem(atPath: directory) }
+    },
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      let uid = evidence.uid.map(String.init) ?? "?"
+      verdict.equal(evidence.stdout, "\(uid)\n\(uid)\nNoNewPrivs:\t1\n", "stdout")
+    },
+    control: .host(
+      .ordinary,
+      check: { evidence, verdict in
+        verdict.require(evidence.stdout.hasPrefix("0\n0\n"), "no gain without a guard: \(evidence.stdout)")
+      }))
+
+  private static func imageDirectory(_ place: Place) -> String {
+    "/usr/local/lib/cordon-attack-\(place.path.suffix(36))"
+  }
+
+  private static let pr16 = AttackCase(
+    id: "PR-16", what: "arguments and variables for a shell or a loader that should not be there",
+    payload: .command([
+      "/usr/bin/python3", "-I", "-c",
+      "import os, sys, json; print('seen', json.dumps({'argv': sys.argv[1:], 'env': dict(os.environ)}))",
+    ]),
+    arguments: { place in
+      ["$(touch \(place.path)/ran)", "; touch \(place.path)/ran", "`id`", "--version", "a b", "*", "\\n", "%s", ""]
+    },
+    asks: [
+      "env": .object([
+        "BASH_ENV": .string("/tmp/evil"), "LD_PRELOAD": .string("/tmp/evil.so"), "PYTHONSTARTUP": .string("/tmp/evil"),
+        "IFS": .string("/"),
+      ])
+    ],
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      let given = [
+        "$(touch \(evidence.place.path)/ran)", "; touch \(evidence.place.path)/ran", "`id`", "--version", "a b",
+        "*", "\\n", "%s", "",
+      ]
+      verdict.equal(evidence.seen["argv"], .array(given.map(JSONValue.string)), "argv")
+      verdict.require(!FileManager.default.fileExists(atPath: evidence.place.path + "/ran"), "a shell ran")
+      guard case .object(let environment)? = evidence.seen["env"] else { return verdict.fail("no environment") }
+      let allowed: Set<String> = [
+        "PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "LANG", "TZ", "CORDON_JOB", "CORDON_ATTEMPT", "CORDON_TENANT",
+        "CORDON_QUEUE", "CORDON_INPUT", "CORDON_OUTPUT", "CORDON_RESULT", "BASH_ENV", "LD_PRELOAD", "PYTHONSTARTUP",
+        "IFS", "LC_CTYPE",
+      ]
+      verdict.equal(Set(environment.keys).subtracting(allowed), [], "variables nobody asked for")
+      try await scrubbed(evidence, &verdict)
+    },
+    control: .host(
+      // A supervisor that builds a command line of its words, as one must not; the fifth is the job's first argument.
+      wrapper: ["/bin/sh", "-c", "eval \"echo $5\"; exec \"$@\"", "sh"],
+      arguments: { ["$(touch \($0.path)/ran)"] },
+      check: { evidence, verdict in
+        verdict.require(FileManager.default.fileExists(atPath: evidence.place.path + "/ran"), "a shell did not run it")
+        guard case .object(let environment)? = evidence.seen["env"] else { return verdict.fail("no environment") }
+        verdict.require(environment[AttackHouse.secret.name] != nil, "the environment was not inherited")
+      }))
+
+  /// The worker has a secret in its environment; its warden and what the warden starts have not.
+  private static func scrubbed(_ evidence: Evidence, _ verdict: inout Verdict) async throws {
+    let up = await evidence.house!.house.up.process.processIdentifier
+    func hasSecret(_ process: pid_t) -> Bool {
+      let bytes = FileManager.default.contents(atPath: "/proc/\(process)/environ") ?? Data()
+      return String(decoding: bytes, as: UTF8.self).contains(AttackHouse.secret.value)
+    }
+    verdict.require(hasSecret(up), "control: the worker should have the secret")
+    let wardens = CleanHost.processes().filter {
+      CleanHost.parent(of: $0) == up && CleanHost.name(of: $0) == "cordon-warden"
+    }
+    verdict.require(!wardens.isEmpty, "no warden was found")
+    for warden in wardens { verdict.require(!hasSecret(warden), "the warden \(warden) has the worker's environment") }
+  }
+
+  private static let pr21 = AttackCase(
+    id: "PR-21", what: "run into the time limit with output that is partial",
+    payload: .bash(
+      "printf partial; printf half >&2; echo x > $CORDON_OUTPUT/x; echo '{\"a\": 1}' > $CORDON_RESULT; sleep $1"),
+    arguments: { _ in ["30"] },
+    asks: ["limits": .object(["wall": .string("600ms"), "grace": .string("200ms")])],
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "timed_out")
+      verdict.equal(evidence.stdout, "partial", "stdout")
+      verdict.equal(evidence.stderr, "half", "stderr")
+      verdict.equal(evidence.artifacts, ["x"], "artifacts")
+      verdict.equal(evidence.record["result"]?["a"], .integer(1), "the result")
+    },
+    control: .cell(arguments: { _ in ["0"] }, check: { evidence, verdict in verdict.outcome(evidence, "succeeded") }))
+
+  private static let pr23 = AttackCase(
+    id: "PR-23", what: "dump core, and invoke the host's handler",
+    payload: .bash(
+      "cd $CORDON_OUTPUT; ulimit -c unlimited 2>/dev/null && echo raised; ulimit -Hc; python3 -c 'import os; os.abort()'; echo $?; ls"
+    ),
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      verdict.equal(evidence.stdout, "0\n134\n", "stdout (the hard limit, the status, no file)")
+      verdict.equal(evidence.artifacts, [], "artifacts")
+    },
+    control: .host(check: { evidence, verdict in
+      verdict.require(
+        evidence.stdout.hasPrefix("raised\nunlimited\n134\n"), "the limit could not be raised: \(evidence.stdout)")
+      let pattern = try readText("/proc/sys/kernel/core_pattern")
+      if !pattern.contains("/") && !pattern.hasPrefix("|") {
+        verdict.require(evidence.stdout.contains("core"), "no core was dumped: \(evidence.stdout)")
+      }
+    }))
+
+  private static let pr29 = AttackCase(
+    id: "PR-29", what: "forge the result of this job by way of a trusted process inside",
+    payload: .python(
+      """
+      for process in (1, os.getppid()):
+          for name in ("mem", "environ", "fd", "maps", "exe"):
+              attempt(f"{name} {'first' if process == 1 else 'parent'}", lambda: os.close(os.open(f"/proc/{process}/{name}", os.O_RDWR if name == "mem" else os.O_RDONLY)))
+      written = 0
+      for descriptor in range(3, 64):
+          try:
+              os.write(descriptor, b'{"outcome": "succeeded", "exit_code": 0}')
+              written += 1
+          except OSError: pass
+      note("descriptors written", written)
+      print('{"outcome": "succeeded", "exit_code": 0}\\n::set-output name=status::succeeded')
+      sys.stdout.flush()
+      end()
+      os._exit(3)
+      """),
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "failed")
+      verdict.equal(evidence.record["exit_code"], .integer(3), "exit code")
+      verdict.metAll(evidence, prefix: "mem ", "ENOENT", "EACCES", "EPERM")
+      verdict.metAll(evidence, prefix: "fd ", "ENOENT", "EACCES", "EPERM")
+      verdict.metAll(evidence, prefix: "environ ", "ENOENT", "EACCES", "EPERM")
+      verdict.equal(evidence.number("descriptors written"), 0, "descriptors that could be written")
+      let next = try await evidence.house!.evidence(
+        .command(["/usr/bin/false"]), label: "PR-29", evidence.place)
+      verdict.outcome(next, "failed")
+    },
+    control: .host(
+      wrapper: ["/bin/sh", "-c", "exec 9>\"$CORDON_OUTPUT/status\"; \"$@\"; exit 0", "sh"],
+      check: { evidence, verdict in
+        verdict.met(evidence, ["mem parent", "fd parent", "environ parent"], "ok")
+        verdict.require(evidence.number("descriptors written") ?? 0 >= 1, "no descriptor could be written")
+      }))
+}
+
+extension Marker {
+  /// The sleeping process as the host sees it.
+  var process: pid_t? {
+    CleanHost.processes().first { process in
+      guard let line = FileManager.default.contents(atPath: "/proc/\(process)/cmdline") else { return false }
+      let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+      return words.first?.hasSuffix("sleep") == true && words.contains(text)
+    }
+  }
+
+  /// Ends it, where a control left it alive.
+  func end() {
+    if let process { kill(process, SIGKILL) }
+  }
+}
