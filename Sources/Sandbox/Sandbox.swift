@@ -12,8 +12,13 @@ import WardenProtocol
 //            reads the job's streams, takes the outputs over. Never forks a job, never enters a cell.
 //   warden   `cordon-warden`, one for each worker, spawned here. Makes, stops and counts cells; has the rights that
 //            takes and nothing else: no login, no environment of the worker's, no descriptor but 0, 1, 2 and 3.
-//   init     process 1 of each cell. Starts the job, reaps what the job leaves, reports the job's status.
-//   job      the untrusted program: descriptors 0, 1, 2, no capability, a uid of its own for as long as it lives.
+//   init     process 1 of each cell. Holds its namespaces and reaps what the job leaves; without rights, on a uid that
+//            is no job's, outside the job's groups.
+//   job      the untrusted program: descriptors 0, 1, 2, no capability, a uid of its own for as long as it lives. Until
+//            its execve it is a fork of the warden that built the cell and made itself as harmless as the job.
+//
+// Cells are built before they are asked for, each for a shape (limits and runtime), up to `SandboxConfiguration.pool`;
+// one that is asked for in vain is built on the spot, by the same code. A cell is used once.
 //
 // Who may say what is decided by which descriptor it is said on, and each descriptor has one speaker:
 //

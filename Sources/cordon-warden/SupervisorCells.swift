@@ -138,7 +138,9 @@ extension Supervisor {
           cell.startCheckAt = now.advanced(milliseconds: Supervisor.startCheckMilliseconds)
           serveSocket(cell)
         }
-        if [.starting, .running].contains(cell.phase), cell.checkAt.map({ $0 <= now }) ?? false { checkMemory(cell, now) }
+        if [.starting, .running].contains(cell.phase), cell.checkAt.map({ $0 <= now }) ?? false {
+          checkMemory(cell, now)
+        }
       }
     case .running: serveRunning(cell, now)
     case .draining: finishIfEmpty(cell, now)
