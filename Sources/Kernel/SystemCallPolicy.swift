@@ -106,6 +106,11 @@ enum SystemCallPolicy {
       names: "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self"),
   ]
 
+  /// All that a cell's init needs once it has given up everything else.
+  static let initAllowed = Group(
+    reason: "to reap, to wait for the next orphan, to end",
+    names: "wait4 waitid rt_sigtimedwait rt_sigreturn exit_group")
+
   /// Answered ENOSYS: libc and runtimes probe for these and fall back.
   static let absent = Group(
     reason: "surface with a history, or arguments behind a pointer that no filter can read",

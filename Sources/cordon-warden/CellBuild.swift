@@ -17,7 +17,7 @@ extension Cell {
           CgroupLimits(memoryBytes: shape.memoryBytes, pids: shape.pids, cpuMillis: shape.cpuMillis))
       }
       let gate = try requiring("cell") { () throws(SystemError) in try Descriptor.pipe() }
-      let cell = CellInit(user: host.users.initUser, filter: host.filter)
+      let cell = CellInit(user: host.users.initUser, filter: host.initFilter)
       let initProcess = try requiring(
         "namespaces", fix: "allow namespaces: sysctl user.max_*_namespaces; CAP_SYS_ADMIN in a container"
       ) { () throws(SystemError) in

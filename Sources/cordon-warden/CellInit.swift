@@ -29,7 +29,6 @@ struct CellInit {
       var byte: UInt8 = 0
       while read(gate, &byte, 1) < 0, errno == EINTR {}
       try giveUp(warden: warden)
-      cordon_close_range(UInt32(gate), UInt32.max)
     } catch {
       // The end of this process ends the cell; the warden sees that.
       _exit(1)
@@ -49,6 +48,7 @@ struct CellInit {
     var isGone = pollfd(fd: warden, events: Int16(POLLIN), revents: 0)
     guard poll(&isGone, 1, 0) == 0 else { throw SystemError("the warden is gone", errno: ESRCH) }
     CellInit.blockChildSignal()
+    cordon_close_range(UInt32(CellDescriptors.first), UInt32.max)
     try SystemError.check(cordon_no_new_privileges(), "prctl no_new_privs")
     try filter.load()
   }

@@ -7,8 +7,8 @@ struct Configuration {
   /// because some programs take a uid for a signed number.
   var firstUser: UInt32 = 0x7000_0000
   /// One for the inits, and one for each cell that lives, waits or is being taken down.
-  var usersPerBlock: UInt32 = 1_024
-  var userBlocks: UInt32 = 64
+  var usersPerBlock: UInt32 = 2_048
+  var userBlocks: UInt32 = 32
   /// Unused cells that may wait at most.
   var pool = 0
   var cgroupBase: String?

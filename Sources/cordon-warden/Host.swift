@@ -16,7 +16,10 @@ struct Host {
   /// The staging directory, in the warden's mount namespace.
   var staging: Descriptor
   var cgroups: CgroupArea
+  /// Of every job.
   var filter: SeccompFilter
+  /// Of every cell's init.
+  var initFilter: SeccompFilter
   /// Version of the kernel's Landlock; nil where it has none.
   var landlock: Int32?
   var users: UserAllocator
@@ -51,6 +54,7 @@ struct Host {
     let filter = try requiring("seccomp", fix: "install libseccomp 2.5 or later") { () throws(SystemError) in
       try SeccompFilter.compile()
     }
+    let initFilter = try requiring("seccomp") { () throws(SystemError) in try SeccompFilter.compileForInit() }
     let hostNamespaces = try NamespaceIdentities.read("self", proc: proc)
     do {
       try enterNamespaces(mode, proc: proc)
@@ -66,7 +70,7 @@ struct Host {
     return Host(
       mode: mode, proc: proc, null: null, own: try ownProcess(),
       mountNamespace: try namespace("mnt", proc), staging: try openStaging(), cgroups: cgroups, filter: filter,
-      landlock: Landlock.version(), users: users,
+      initFilter: initFilter, landlock: Landlock.version(), users: users,
       hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups))
   }
 

@@ -13,6 +13,9 @@ struct WorkerOptions: ParsableArguments {
   @Option(help: "Attempts at once. Default: the number of processors.")
   var slots: Int?
 
+  @Option(help: "Cells that may wait, built for the next job. Default: as many as --slots, at most 64; 0: none.")
+  var pool: Int?
+
   @Option(name: .customLong("queue"), help: "A queue to serve; repeat for more.")
   var queues: [String] = ["default"]
 
@@ -45,11 +48,15 @@ struct WorkerOptions: ParsableArguments {
   /// The longest the database accepts (`cordon.register_worker`).
   private static let longestLease: Int64 = 3_600_000
 
+  /// A waiting cell is two processes and some kernel memory; more than this few hosts need at one moment.
+  private static let largestDefaultPool = 64
+
   /// A look makes several cells; more often than this it would be a load of its own.
   private static let canaryIntervals: ClosedRange<Int64> = 1_000...3_600_000
 
   func validate() throws {
     if let slots, !(1...1_000).contains(slots) { throw ValidationError("--slots: between 1 and 1000") }
+    if let pool, !(0...512).contains(pool) { throw ValidationError("--pool: between 0 and 512") }
     let spans = [("--lease", lease), ("--drain-timeout", drainTimeout), ("--canary-interval", canaryInterval)]
     for (option, value) in spans where TimeSpan(value) == nil {
       throw ValidationError("\(option): '\(value)' is no duration; write 500ms, 15s or 5m")
@@ -98,7 +105,8 @@ struct WorkerOptions: ParsableArguments {
     do {
       let sandbox = try await Sandbox.start(
         SandboxConfiguration(
-          wardenPath: warden, stateDirectory: state, approvedRoot: artifacts, cgroupBase: cgroupBase))
+          wardenPath: warden, stateDirectory: state, approvedRoot: artifacts, cgroupBase: cgroupBase,
+          pool: self.pool ?? min(slots, Self.largestDefaultPool)))
       let worker = try Worker(
         configuration: configuration, store: Store(pool: pool), sandbox: sandbox, stateDirectory: state,
         logger: logger())

@@ -9,7 +9,7 @@ import TestKit
 
 /// What happens to whoever supervises, and to what it relies on.
 enum FleetCases {
-  static let processes: [AttackCase] = [pr18, pr19]
+  static let processes: [AttackCase] = [pr18, pr18b, pr19]
   static let operation: [AttackCase] = [op01, op02, op03, op05, op06, op09, op10]
 
   private static func fleetCase(
@@ -91,6 +91,28 @@ enum FleetCases {
       "bash -c 'sleep \"$1\" >/dev/null 2>&1 & sleep 9' bash \"$1\" & sleep 0.5; kill -9 $!", marker.text)
     verdict.require(marker.exists, "control: a process that is not confined died with its parent")
     marker.end()
+  }
+
+  private static let pr18b = fleetCase("PR-18b", "kill -9 the worker and its warden at once") { place, verdict in
+    try await withHouse(&verdict) { house, verdict in
+      let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "PR-18b", asks: [:]))
+      try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
+      let wardens = await house.wardens()
+      await house.house.up.signal(SIGSTOP)
+      for warden in wardens { kill(warden, SIGKILL) }
+      await house.house.up.signal(SIGKILL)
+      _ = try await house.house.up.answer()
+      do {
+        try await eventually("the cell is dead", limit: CleanHost.patience) { !place.marker.exists }
+      } catch {
+        verdict.fail("the cell outlived its warden")
+        place.marker.end()
+      }
+      // The next warden sweeps the groups of the dead one.
+      let other = try await otherWorker(house, ["--lease", "2s"])
+      verdict.equal(outcomes(try await house.finished(job)), ["lost", "succeeded"], "attempts")
+      await end(other)
+    }
   }
 
   private static let pr19 = fleetCase("PR-19", "pause the worker past its lease, and let it go on") { place, verdict in

@@ -5,7 +5,8 @@ import TestKit
 
 /// What a job tries on the kernel beside the enumerations: each call with what it is for.
 enum KernelCases {
-  static let all: [AttackCase] = calls + [ks01, ks12, ks15, ks16, ks17, ks20, ks21, ks22, ks23, ks25, ks26, ks28, ks29]
+  static let all: [AttackCase] =
+    calls + [ks01, ks12, ks15, ks16, ks17, ks20, ks21, ks22, ks23, ks25, ks26, ks28, ks29, views]
 
   /// Calls by name, number and arguments; refused with one of these in a cell. As root on the host the same calls, with
   /// arguments that lead nowhere, meet whatever the kernel says to those, and never what the filter says.
@@ -376,6 +377,44 @@ enum KernelCases {
       verdict.require(!evidence.stdout.contains("CapBnd:\t0000000000000000"), "no capability outside")
     }))
 
+  private static let views = AttackCase(
+    id: "KS+d", what: "see the host through a namespace that is shared: interfaces, sockets, names, queues",
+    payload: .python(
+      """
+      for name in ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user"):
+          note("ns " + name, os.readlink("/proc/self/ns/" + name))
+      note("host name", os.uname().nodename)
+      note("interfaces", [l.split(":")[0].strip() for l in open("/proc/self/net/dev").read().splitlines()[2:]])
+      note("sockets", len(open("/proc/self/net/unix").read().splitlines()) - 1)
+      note("routes", len(open("/proc/self/net/route").read().splitlines()) - 1)
+      note("pid", os.getpid())
+      """),
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      // Of the host, and of the warden, which keeps a mount namespace of its own.
+      var others = ["/proc/self"]
+      for warden in await evidence.house!.wardens() { others.append("/proc/\(warden)") }
+      verdict.require(others.count > 1, "no warden was found")
+      for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        for other in others {
+          let theirs = try FileManager.default.destinationOfSymbolicLink(atPath: "\(other)/ns/\(name)")
+          verdict.require(evidence.seen["ns \(name)"]?.string != theirs, "the namespace \(name) is that of \(other)")
+        }
+      }
+      verdict.equal(evidence.seen["host name"], .string("cell"), "host name")
+      verdict.equal(evidence.seen["interfaces"], .array([.string("lo")]), "interfaces")
+      verdict.equal(evidence.number("sockets"), 0, "unix sockets")
+      verdict.equal(evidence.number("routes"), 0, "routes")
+      verdict.require((evidence.number("pid") ?? 99) < 10, "its pid is \(evidence.number("pid") ?? 0)")
+    },
+    control: .host(check: { evidence, verdict in
+      for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/\(name)")
+        verdict.equal(evidence.seen["ns \(name)"]?.string, own, "namespace \(name)")
+      }
+      verdict.require((evidence.number("sockets") ?? 0) > 0, "the host has no unix socket")
+    }))
+
   private static let ks26 = AttackCase(
     id: "KS-26", what: "a thread or process without the filter, from the first instruction on",
     payload: .python(
@@ -434,19 +473,11 @@ enum KernelCases {
           program.hasPrefix("/usr/bin/")
         else { continue }
         for thread in names(in: "/proc/\(process)/task") {
-          func status() -> String? {
-            let text = try? String(contentsOfFile: "/proc/\(process)/task/\(thread)/status", encoding: .utf8)
+          guard let text = try? String(contentsOfFile: "/proc/\(process)/task/\(thread)/status", encoding: .utf8),
             // One that has ended has no memory any more, and its filter is gone with it.
-            return text.flatMap { $0.contains("\nVmSize:") ? $0 : nil }
-          }
-          guard var text = status() else { continue }
+            text.contains("\nVmSize:")
+          else { continue }
           looked += 1
-          if !text.contains("Seccomp:\t2") {
-            // A thread that is ending lets go of its filter a moment before its memory; one that lives has it for good.
-            try await Task.sleep(for: .milliseconds(100))
-            guard let later = status() else { continue }
-            text = later
-          }
           verdict.require(text.contains("Seccomp:\t2"), "a thread of \(program) has no filter")
         }
       }
