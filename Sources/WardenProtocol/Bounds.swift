@@ -47,6 +47,9 @@ extension CellOrder {
 
   private var runtimeProblem: Refusal? {
     if runtime == .program { return nil }
+    guard runtime.imports.count <= Bounds.modules else {
+      return Refusal(control: "order.runtime", stage: "at most \(Bounds.modules) modules are imported")
+    }
     guard runtime.imports.allSatisfy(CellRuntime.isModuleName) else {
       return Refusal(control: "order.runtime", stage: "a module is named by identifiers with dots between them")
     }

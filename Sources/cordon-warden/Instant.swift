@@ -12,5 +12,10 @@ struct Instant: Comparable {
 
   static func < (left: Instant, right: Instant) -> Bool { left.microseconds < right.microseconds }
 
-  func advanced(milliseconds: Int64) -> Instant { Instant(microseconds: microseconds + milliseconds * 1_000) }
+  /// The end of time where the sum is beyond it: spans come from the worker, and no message may trap.
+  func advanced(milliseconds: Int64) -> Instant {
+    let (span, isTooLong) = milliseconds.multipliedReportingOverflow(by: 1_000)
+    let (moment, isTooLate) = microseconds.addingReportingOverflow(span)
+    return Instant(microseconds: isTooLong || isTooLate ? (milliseconds < 0 ? .min : .max) : moment)
+  }
 }

@@ -32,7 +32,8 @@ extension Supervisor {
           if cell.shape.runtime == .program { built(cell) }
         case (.ready, .building) where cell.mounts != nil && cell.shape.runtime != .program: built(cell)
         case (.running(let since), .starting):
-          cell.announcedAt = since
+          // The process said it; a moment that has not come yet would put the time limit off.
+          cell.announcedAt = max(Instant(microseconds: 0), min(since, .now))
         case (.refused(let refusal), _):
           return refuse(cell, refusal)
         default: return left(cell)
