@@ -4,14 +4,15 @@ import Glibc
 // Theory of operation
 //
 // An actor that talks to a C library or to the kernel through blocking-prone descriptors gets a thread of its own
-// as its serial executor. The thread sleeps in poll(2) on one eventfd and on every descriptor the actor watches.
+// as its serial executor. The thread sleeps in epoll(7) on one eventfd and on every descriptor the actor watches; poll(2)
+// would ask after a thousand idle pipes for one that has something.
 // A job that Swift enqueues writes the eventfd; the thread wakes, runs all queued jobs, then serves the
 // descriptors that are ready. Handlers run on the thread, so they may touch the actor's state through
 // `assumeIsolated`. Measured for database connections against DispatchSource: 43k round trips/s against 8.5k,
 // and a transaction body that does not suspend keeps the connection from BEGIN to COMMIT.
 //
 // Order matters in three places. The eventfd is drained before the queue is taken, so a job enqueued in between
-// causes one spurious wake-up rather than a lost one. Every turn polls the descriptors, also when jobs keep
+// causes one spurious wake-up rather than a lost one. Every turn looks at the descriptors, also when jobs keep
 // coming, so neither side starves the other. And a handler may unwatch any descriptor, so each ready descriptor
 // is looked up again before it is served.
 //
@@ -21,7 +22,7 @@ import Glibc
 
 /// One thread that runs an actor's jobs and polls the descriptors the actor watches.
 public final class EventThread: SerialExecutor, @unchecked Sendable {
-  /// Called on the thread with the `revents` that poll(2) returned for the descriptor.
+  /// Called on the thread with the events of poll(2) that the descriptor has.
   public typealias Handler = (Int16) -> Void
 
   private struct Watch {
@@ -36,8 +37,10 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
   private var identity: pthread_t?
 
   private let wake: Int32
+  private let readiness: Int32
   /// Touched on the thread only.
   private var watches: [Int32: Watch] = [:]
+  private var ready = [cordon_ready](repeating: cordon_ready(), count: 64)
   private var timer: (deadline: ContinuousClock.Instant, handler: () -> Void)?
   private let name: String
 
@@ -47,7 +50,10 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
     lock = .allocate(capacity: 1)
     pthread_mutex_init(lock, nil)
     wake = cordon_eventfd()
-    precondition(wake >= 0, "eventfd: errno \(errno)")
+    readiness = cordon_readiness()
+    precondition(wake >= 0 && readiness >= 0, "eventfd, epoll: errno \(errno)")
+    let isWatched = cordon_readiness_add(readiness, wake, UInt32(POLLIN), UInt64(wake))
+    precondition(isWatched == 0, "epoll: errno \(errno)")
     var thread = pthread_t()
     let context = Unmanaged.passRetained(self).toOpaque()
     let status = pthread_create(
@@ -61,6 +67,7 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
   }
 
   deinit {
+    close(readiness)
     close(wake)
     pthread_mutex_destroy(lock)
     lock.deallocate()
@@ -90,14 +97,21 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
     pthread_mutex_unlock(lock)
   }
 
-  /// Calls `handler` whenever poll(2) reports one of `events` (or an error) on `descriptor`. On the thread only.
+  /// Calls `handler` whenever one of `events`, as of poll(2), is there on `descriptor`, or an error. On the thread only.
+  /// The descriptor must be one that can be waited for: a file cannot.
   public func watch(_ descriptor: Int32, events: Int16, handler: @escaping Handler) {
-    watches[descriptor] = Watch(events: events, handler: handler)
+    let before = watches.updateValue(Watch(events: events, handler: handler), forKey: descriptor)
+    if before?.events == events { return }
+    let (wanted, token) = (UInt32(UInt16(bitPattern: events)), UInt64(descriptor))
+    if before != nil, cordon_readiness_change(readiness, descriptor, wanted, token) == 0 { return }
+    // Also when it was closed and opened anew meanwhile, which ends the watch without a word.
+    let status = cordon_readiness_add(readiness, descriptor, wanted, token)
+    precondition(status == 0, "watch \(descriptor): errno \(errno)")
   }
 
   /// Stops watching. On the thread only; must precede closing the descriptor.
   public func unwatch(_ descriptor: Int32) {
-    watches[descriptor] = nil
+    if watches.removeValue(forKey: descriptor) != nil { _ = cordon_readiness_remove(readiness, descriptor) }
   }
 
   /// Calls `handler` once at `deadline`; a second call replaces the first, nil disarms. On the thread only.
@@ -136,16 +150,14 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
   }
 
   private func serveDescriptors() {
-    var polled = [pollfd(fd: wake, events: Int16(POLLIN), revents: 0)]
-    for (descriptor, watch) in watches { polled.append(pollfd(fd: descriptor, events: watch.events, revents: 0)) }
-    let ready = poll(&polled, nfds_t(polled.count), pollTimeout())
-    if ready > 0 {
-      if polled[0].revents != 0 {
+    let count = cordon_readiness_wait(readiness, &ready, Int32(ready.count), timeout())
+    for entry in ready[..<max(0, Int(count))] {
+      let descriptor = Int32(entry.token)
+      if descriptor == wake {
         var count: UInt64 = 0
         _ = read(wake, &count, MemoryLayout<UInt64>.size)
-      }
-      for entry in polled.dropFirst() where entry.revents != 0 {
-        watches[entry.fd]?.handler(entry.revents)
+      } else {
+        watches[descriptor]?.handler(Int16(truncatingIfNeeded: entry.events))
       }
     }
     if let due = timer, due.deadline <= .now {
@@ -154,7 +166,7 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
     }
   }
 
-  private func pollTimeout() -> Int32 {
+  private func timeout() -> Int32 {
     guard let timer else { return -1 }
     let left = timer.deadline - .now
     guard left > .zero else { return 0 }

@@ -156,6 +156,11 @@ struct Cell {
   var start: CellStart?
   var isForgotten = false
 
+  /// When there is something to do for it without an event.
+  var due: ContinuousClock.Instant {
+    [stdout.capture.due, stderr.capture.due].compactMap { $0 }.reduce(overdue) { min($0, $1) }
+  }
+
   subscript(_ name: StreamName) -> Stream {
     get { name == .stdout ? stdout : stderr }
     _modify {

@@ -64,6 +64,8 @@ public actor Sandbox {
   private var closed: SandboxError?
   /// When a warden that was told to leave, or whose socket was closed, is killed.
   private var killWardenAt: ContinuousClock.Instant?
+  /// What the thread's timer is set to.
+  private var armed: ContinuousClock.Instant?
   private var reaped = false
   private var closing: [CheckedContinuation<Void, Never>] = []
   private var buffer = [UInt8](repeating: 0, count: StreamCapture.chunkBytes)
@@ -172,7 +174,7 @@ public actor Sandbox {
       guard let descriptor = cells[order.cell]?[stream].pipe?.raw else { continue }
       thread.watch(descriptor, events: Int16(POLLIN)) { _ in self.readOnce(order.cell, stream) }
     }
-    armTimer()
+    armTimer(for: order.cell)
   }
 
   func stop(_ identifier: UInt64, _ cause: StopCause, atOnce: Bool) {
@@ -198,7 +200,6 @@ public actor Sandbox {
 
   private func settle(_ identifier: UInt64, _ report: Result<CellReport, SandboxError>) {
     guard let cell = cells.removeValue(forKey: identifier) else { return }
-    armTimer()
     cell.chunks.finish()
     if let starting = cell.starting, case .failure(let error) = report {
       starting.resume(returning: .failure(error))
@@ -212,7 +213,7 @@ public actor Sandbox {
 
   private func readOnce(_ identifier: UInt64, _ stream: StreamName) {
     _ = read(identifier, stream)
-    armTimer()
+    armTimer(for: identifier)
   }
 
   /// One read of one pipe. False when nothing is left in it.
@@ -236,6 +237,7 @@ public actor Sandbox {
 
   /// Hands on what has waited long enough, looks whether the warden still does its work, and sets the timer anew.
   private func timerFired() {
+    armed = nil
     let now = ContinuousClock.now
     if cells.values.contains(where: { $0.overdue <= now }) { lose("it did not end a cell in time") }
     if let killWardenAt, killWardenAt <= now {
@@ -254,8 +256,19 @@ public actor Sandbox {
   }
 
   private func armTimer() {
-    let due = cells.values.flatMap { [$0.stdout.capture.due, $0.stderr.capture.due, $0.overdue] }
-    thread.setTimer((due + [killWardenAt]).compactMap { $0 }.min()) { self.timerFired() }
+    arm((cells.values.map(\.due) + [killWardenAt]).compactMap { $0 }.min())
+  }
+
+  /// After something that concerns one cell: with hundreds alive, to ask them all each time would cost more than the
+  /// event. The timer may then fire for a cell that is gone; it only looks, and is set anew.
+  private func armTimer(for identifier: UInt64) {
+    guard let due = cells[identifier]?.due, due < armed ?? .now + .seconds(1 << 32) else { return }
+    arm(due)
+  }
+
+  private func arm(_ due: ContinuousClock.Instant?) {
+    armed = due
+    thread.setTimer(due) { self.timerFired() }
   }
 
   private func closePipe(_ identifier: UInt64, _ stream: StreamName) {

@@ -71,7 +71,7 @@ struct Measurement {
     !results.absent.contains { $0.name == contender.name }
   }
 
-  /// Those that are what they are called: whose limits hold, since the probes end badly there, and whose interpreters
+  /// Those that are what they are called: whose limits hold, as the probes say, and whose interpreters
   /// were warm. The numbers of others would be another thing's.
   private func confirmed(_ contenders: [any Contender], _ results: inout Results) async throws -> [any Contender] {
     var confirmed: [any Contender] = []
@@ -87,9 +87,14 @@ struct Measurement {
   }
 
   private func doubt(_ contender: any Contender) async -> String? {
-    for probe in Program.probes where contender.limitsResources && contender.offers(probe.program) {
-      if (try? await contender.run(probe.program, slot: 0)) != nil {
+    for probe in Program.probes where contender.limitsResources && contender.offers(probe.beyond) {
+      if (try? await contender.run(probe.beyond, slot: 0)) != nil {
         return "its limit does not hold here: \(probe.limit)"
+      }
+      do {
+        _ = try await contender.run(probe.within, slot: 0)
+      } catch {
+        return "it does not run what is within the limit of \(probe.limit): \(error)"
       }
     }
     guard contender.offers(.importedAlready) else { return nil }

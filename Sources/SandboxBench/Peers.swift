@@ -65,7 +65,7 @@ struct PeerRecipes {
   let groups: PeerGroups
   let limits: Limits
 
-  static let programs = [Program.nothing, .python] + Program.probes.map(\.program)
+  static let programs = [Program.nothing, .python] + Program.probes.flatMap(\.programs)
 
   func bubblewrap(_ executable: String) throws -> ProcessContender {
     let options = [

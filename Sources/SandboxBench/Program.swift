@@ -20,39 +20,47 @@ struct Program: Hashable, Sendable {
     name: "control of warm cells", arguments: Program.script.arguments,
     script: "import sys\nsys.exit(0 if \"json\" in sys.modules else 3)\n")
 
-  /// Programs that must not end well where a limit holds.
+  /// What must not end well where a limit holds, and its control: the same within the limit, which must.
   struct Probe: Sendable {
     var limit: String
-    var program: Program
+    var beyond: Program
+    var within: Program
+
+    var programs: [Program] { [beyond, within] }
   }
 
+  /// For the memory and the processes of `Limits()`: 256 MiB and 64.
   static let probes = [
-    Probe(
-      limit: "memory",
-      program: Program(
-        name: "touch twice the memory limit",
-        arguments: [
-          "/usr/bin/python3", "-c", "b = bytearray(512 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1",
-        ])),
-    Probe(
-      limit: "pids",
-      program: Program(
-        name: "start more processes than the limit",
-        arguments: [
-          "/usr/bin/python3", "-c",
-          """
-          import os, signal
-          children = []
-          try:
-              for i in range(100):
-                  child = os.fork()
-                  if child == 0: signal.pause()
-                  children.append(child)
-          finally:
-              for child in children: os.kill(child, signal.SIGKILL)
-          """,
-        ])),
+    Probe(limit: "memory", beyond: touch(mebibytes: 512), within: touch(mebibytes: 128)),
+    Probe(limit: "pids", beyond: fork(100), within: fork(30)),
   ]
+
+  private static func touch(mebibytes: Int) -> Program {
+    Program(
+      name: "touch \(mebibytes) MiB",
+      arguments: [
+        "/usr/bin/python3", "-c", "b = bytearray(\(mebibytes) << 20)\nfor i in range(0, len(b), 4096): b[i] = 1",
+      ])
+  }
+
+  private static func fork(_ processes: Int) -> Program {
+    Program(
+      name: "start \(processes) processes",
+      arguments: [
+        "/usr/bin/python3", "-c",
+        """
+        import os, signal
+        children = []
+        try:
+            for i in range(\(processes)):
+                child = os.fork()
+                if child == 0: signal.pause()
+                children.append(child)
+        finally:
+            for child in children: os.kill(child, signal.SIGKILL)
+        """,
+      ])
+  }
 
   /// The environment of every contender's program.
   static let environment = [("PATH", "/usr/bin:/usr/sbin"), ("LANG", "C.UTF-8"), ("HOME", "/tmp")]

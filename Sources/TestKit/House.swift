@@ -10,15 +10,19 @@ public actor House {
   /// One house that the tests of a process share which only enqueue and look.
   public static let shared = Task { try await House(slots: 4) }
 
-  /// - Parameter environment: what `cordon up` finds beside this process's own environment.
-  public init(slots: Int, options: [String] = [], environment: [String: String] = [:]) async throws {
+  /// - Parameters:
+  ///   - environment: what `cordon up` finds beside this process's own environment.
+  ///   - through: a command that executes `cordon up`, such as `setpriv`.
+  public init(
+    slots: Int, options: [String] = [], environment: [String: String] = [:], through: [String] = []
+  ) async throws {
     // PostgreSQL runs as its own user and must be able to reach its directory.
     directory = URL(fileURLWithPath: "/var/tmp/cordon-house-\(UUID().uuidString)")
     try FileManager.default.createDirectory(
       at: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
     up = try RunningTool(
       ["up", "--data", directory.path, "--slots", String(slots)] + options,
-      environment: ProcessInfo.processInfo.environment.merging(environment) { _, given in given })
+      environment: ProcessInfo.processInfo.environment.merging(environment) { _, given in given }, through: through)
     tool = Tool(url: try await Self.url(printedBy: up))
     Cleanup.register(up.process.processIdentifier, directory)
   }

@@ -72,12 +72,16 @@ public final class RunningTool: @unchecked Sendable {
   public let process: Child
   private let directory: URL
 
-  public init(_ arguments: [String], environment: [String: String], stdin: [UInt8] = []) throws {
+  /// - Parameter through: a command in front, which must execute it in its own place.
+  public init(
+    _ arguments: [String], environment: [String: String], stdin: [UInt8] = [], through: [String] = []
+  ) throws {
     directory = FileManager.default.temporaryDirectory.appending(path: "cordon-journey-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     try Data(stdin).write(to: directory.appending(path: "stdin"))
+    let command = through + [try Tool.executable] + arguments
     process = try Child(
-      Tool.executable, arguments, environment: environment, stdin: directory.path + "/stdin",
+      command[0], Array(command.dropFirst()), environment: environment, stdin: directory.path + "/stdin",
       stdout: directory.path + "/stdout", stderr: directory.path + "/stderr")
   }
 

@@ -12,12 +12,14 @@ struct AttackHouse: Sendable {
   /// As the cluster's superuser, who sees every row.
   let superuser: Pool
 
-  /// In the environment of `cordon up`, where no job may find it.
+  /// In the environment of `cordon up`, where no job may find it. Some of its capabilities are inheritable as well, as
+  /// a careless unit makes them: neither an execve nor a change of uid empties that set.
   static let secret = (name: "CORDON_ATTACK_SECRET", value: "environment-\(UUID().uuidString)")
 
   init(slots: Int, options: [String] = []) async throws {
     house = try await House(
-      slots: slots, options: options, environment: [Self.secret.name: Self.secret.value])
+      slots: slots, options: options, environment: [Self.secret.name: Self.secret.value],
+      through: ["/usr/bin/setpriv", "--inh-caps", "+chown,+kill,+net_raw"])
     client = Pool(ConnectionSettings(house.tool.url), maximum: 12)
     superuser = Pool(ConnectionSettings(house.superuser), maximum: 4)
     // The worker serves once this has run; what it needs for its first job is there from now on.

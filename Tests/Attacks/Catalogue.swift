@@ -3,9 +3,9 @@ import TestKit
 
 /// Every case, and the list of what they must cover.
 enum Catalogue {
-  static let filesystem: [AttackCase] = FilesystemCases.all + OutputCases.all
-  static let processes: [AttackCase] = ProcessCases.all + ResourceCases.all + FleetCases.processes
-  static let kernel: [AttackCase] = KernelCases.all + EnumerationCases.all
+  static let filesystem: [AttackCase] = FilesystemCases.all + SharedFileCases.all + OutputCases.all
+  static let processes: [AttackCase] = ProcessCases.all + ProgramCases.all + ResourceCases.all + FleetCases.processes
+  static let kernel: [AttackCase] = CallCases.all + KernelCases.all + HostCases.all + EnumerationCases.all
   static let operation: [AttackCase] = FleetCases.operation + RequestCases.all
   static let all: [AttackCase] = filesystem + processes + kernel + operation
 

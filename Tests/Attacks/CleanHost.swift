@@ -15,6 +15,7 @@ struct CleanHost: Sendable {
   private let mounts: Int
   private let cells: Int
   private let files: Set<String>
+  private let objects: Set<String>
 
   /// Time after which nothing of a job may be left.
   static let patience = Duration.seconds(5)
@@ -31,6 +32,7 @@ struct CleanHost: Sendable {
     mounts = try Self.mounts(of: warden)
     cells = Self.cells(of: warden).reduce(0) { $0 + $1.names.count }
     files = Self.files(house.house.directory.path)
+    objects = Self.systemVObjects()
   }
 
   /// What is still there of jobs that had these uids, after at most five seconds.
@@ -77,7 +79,7 @@ struct CleanHost: Sendable {
     for file in Self.files(house.house.directory.path).subtracting(files).sorted() {
       problems.append("\(file) is left")
     }
-    problems += Self.systemVObjects()
+    for object in Self.systemVObjects().subtracting(objects).sorted() { problems.append("System V \(object) is left") }
     return problems
   }
 
@@ -117,16 +119,17 @@ struct CleanHost: Sendable {
   }
 
   /// Shared memory, semaphores and queues of the host that a job's uid owns.
-  private static func systemVObjects() -> [String] {
-    ["shm", "sem", "msg"].flatMap { kind -> [String] in
+  private static func systemVObjects() -> Set<String> {
+    var found: Set<String> = []
+    for kind in ["shm", "sem", "msg"] {
       let text = (try? String(contentsOfFile: "/proc/sysvipc/\(kind)", encoding: .utf8)) ?? ""
-      return text.split(separator: "\n").dropFirst().compactMap { line in
-        let isJobs = line.split(separator: " ").contains {
-          UInt32($0).map { $0 >= 0x7000_0000 && $0 < 0x8000_0000 } ?? false
-        }
-        return isJobs ? "System V \(kind) of a job is left: \(line)" : nil
+      for line in text.split(separator: "\n").dropFirst() {
+        let numbers = line.split(separator: " ").map { UInt32($0) ?? 0 }
+        let isJobs = numbers.contains { (0x7000_0000..<0x8000_0000).contains($0) }
+        if isJobs, numbers.count > 1 { found.insert("\(kind) \(numbers[1])") }
       }
     }
+    return found
   }
 
   static func processes() -> [pid_t] { names(in: "/proc").compactMap { pid_t($0) } }

@@ -2,9 +2,10 @@ import Foundation
 import Jobs
 import TestKit
 
-/// Everything there is of one kind, against what the documented policy says of each.
+/// Everything there is of one kind: calls, families and requests against what the documented policy says of each, and
+/// every namespace.
 enum EnumerationCases {
-  static let all: [AttackCase] = [calls, x32, int80, families, requests]
+  static let all: [AttackCase] = [calls, x32, int80, families, requests, views]
 
   private static let lastCall = 1_023
   private static let asks: [String: JSONValue] = ["limits": .object(["wall": .string("60s"), "pids": .integer(256)])]
@@ -131,11 +132,12 @@ enum EnumerationCases {
     payload: .python(
       """
       past = []
-      others = [0x80086601, 0x40086602, 0xc0189436, 0x40049409, 0x4020940d, 0x8004667e, 0x80045430, 0x40045431, 0x5000940a, 0xc020660b]
+      others = [0x80086601, 0x40086602, 0xc0189436, 0x40049409, 0x4020940d, 0x8004667e,
+          0x80045430, 0x40045431, 0x5000940a, 0xc020660b]
       for request in list(range(0x10000)) + others:
           for upper in (0, 0xabcd << 32):
-              if libc.syscall(ctypes.c_long(16), ctypes.c_long(-1), ctypes.c_long(request | upper), 0) >= 0 or ctypes.get_errno() != errno.EPERM:
-                  past.append(request)
+              met = libc.syscall(ctypes.c_long(16), ctypes.c_long(-1), ctypes.c_long(request | upper), 0)
+              if met >= 0 or ctypes.get_errno() != errno.EPERM: past.append(request)
       note("past", sorted(set(past)) if len(past) < 4000 else len(past))
       """),
     expect: { evidence, verdict in
@@ -145,5 +147,43 @@ enum EnumerationCases {
     },
     control: .host(check: { evidence, verdict in
       verdict.equal(evidence.number("past"), Double(2 * (0x1_0000 + 10)), "requests that got to the kernel")
+    }))
+
+  private static let views = AttackCase(
+    id: "KS+d", what: "see the host through a namespace that is shared: interfaces, sockets, names, queues",
+    payload: .python(
+      """
+      for name in ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user"):
+          note("ns " + name, os.readlink("/proc/self/ns/" + name))
+      note("host name", os.uname().nodename)
+      note("interfaces", [l.split(":")[0].strip() for l in open("/proc/self/net/dev").read().splitlines()[2:]])
+      note("sockets", len(open("/proc/self/net/unix").read().splitlines()) - 1)
+      note("routes", len(open("/proc/self/net/route").read().splitlines()) - 1)
+      note("pid", os.getpid())
+      """),
+    expect: { evidence, verdict in
+      verdict.outcome(evidence, "succeeded")
+      // Of the host, and of the warden, which keeps a mount namespace of its own.
+      var others = ["/proc/self"]
+      for warden in await evidence.house!.wardens() { others.append("/proc/\(warden)") }
+      verdict.require(others.count > 1, "no warden was found")
+      for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        for other in others {
+          let theirs = try FileManager.default.destinationOfSymbolicLink(atPath: "\(other)/ns/\(name)")
+          verdict.require(evidence.seen["ns \(name)"]?.string != theirs, "the namespace \(name) is that of \(other)")
+        }
+      }
+      verdict.equal(evidence.seen["host name"], .string("cell"), "host name")
+      verdict.equal(evidence.seen["interfaces"], .array([.string("lo")]), "interfaces")
+      verdict.equal(evidence.number("sockets"), 0, "unix sockets")
+      verdict.equal(evidence.number("routes"), 0, "routes")
+      verdict.require((evidence.number("pid") ?? 99) < 10, "its pid is \(evidence.number("pid") ?? 0)")
+    },
+    control: .host(check: { evidence, verdict in
+      for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/\(name)")
+        verdict.equal(evidence.seen["ns \(name)"]?.string, own, "namespace \(name)")
+      }
+      verdict.require((evidence.number("sockets") ?? 0) > 0, "the host has no unix socket")
     }))
 }

@@ -149,8 +149,11 @@ enum FleetCases {
 
   private static let op01 = fleetCase("OP-01", "serve without cgroups, without a helper, with one that is none") {
     place, verdict in
-    try await KernelCases.doctor(
-      "exec unshare --mount --propagation private bash -c 'mount -t tmpfs none /sys/fs/cgroup && exec \"$0\" doctor --json' \"$cordon\"",
+    try await HostCases.doctor(
+      """
+      exec unshare --mount --propagation private \
+        bash -c 'mount -t tmpfs none /sys/fs/cgroup && exec "$0" doctor --json' "$cordon"
+      """,
       &verdict, names: "cgroup")
     let absent = try await Tool(url: "").run(["doctor", "--json", "--warden", "/nonexistent/warden"])
     verdict.equal(absent.status, 3, "exit code without a helper")
@@ -173,7 +176,10 @@ enum FleetCases {
     let hybrid = FileManager.default.fileExists(atPath: "/sys/fs/cgroup/unified/cgroup.procs")
     let without =
       hybrid
-      ? "exec unshare --mount --propagation private bash -c 'umount /sys/fs/cgroup/pids && exec \"$0\" doctor --json' \"$cordon\""
+      ? """
+      exec unshare --mount --propagation private \
+        bash -c 'umount /sys/fs/cgroup/pids && exec "$0" doctor --json' "$cordon"
+      """
       // A root of its own that the controller was not handed down to.
       : """
       p=/sys/fs/cgroup/cordon-attack-$$; mkdir $p && echo '+memory +cpu' > $p/cgroup.subtree_control; mkdir $p/own
@@ -181,7 +187,7 @@ enum FleetCases {
       unshare --cgroup --mount --propagation private bash -c \
         'umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec "$0" doctor --json' "$cordon"
       """
-    try await KernelCases.doctor(without, &verdict, names: hybrid ? "cgroup.pids" : "cgroup")
+    try await HostCases.doctor(without, &verdict, names: hybrid ? "cgroup.pids" : "cgroup")
     let well = try await Tool(url: "").run(["doctor", "--json"])
     verdict.equal(well.status, 0, "control: the doctor with every controller: \(well.text)")
   }

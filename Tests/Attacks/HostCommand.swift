@@ -41,7 +41,10 @@ extension Evidence {
   /// What a collector would take over that copies whatever it finds: names and contents beneath the copy.
   func naiveCopy() async throws -> String {
     let answer = try await HostCommand.run(
-      "cp -rL \"$1/output\" \"$1/copy\" 2>&1; cd \"$1/copy\" && find . -printf '%y %p\\n' && find . -type f -exec cat {} +",
+      """
+      cp -rL "$1/output" "$1/copy" 2>&1
+      cd "$1/copy" && find . -printf '%y %p\\n' && find . -type f -exec cat {} +
+      """,
       scratch)
     return answer.output
   }

@@ -245,7 +245,9 @@ enum OutputCases {
       }
       // The bytes themselves lie in the published directory.
       let raw = try await HostCommand.run(
-        "cd \"$1\" && [ -f $'a\\nb' ] && [ -f $'\\xff\\xfe' ] && [ -f ./-rf ] && [ -f $'\\e[31mred' ] && [ -f '$(id)' ]",
+        """
+        cd "$1" && [ -f $'a\\nb' ] && [ -f $'\\xff\\xfe' ] && [ -f ./-rf ] && [ -f $'\\e[31mred' ] && [ -f '$(id)' ]
+        """,
         evidence.published ?? "")
       verdict.equal(raw.status, 0, "status of a look at the bytes of the names")
       let shown = try await evidence.house!.house.tool.run(["show", evidence.job])
@@ -322,7 +324,8 @@ enum OutputCases {
         made = 0
         def fill():
             global made
-            for made in range(3000): os.close(os.open(f"{os.environ['CORDON_OUTPUT']}/{made}", os.O_CREAT | os.O_WRONLY))
+            for made in range(3000):
+                os.close(os.open(f"{os.environ['CORDON_OUTPUT']}/{made}", os.O_CREAT | os.O_WRONLY))
         attempt("fill", fill)
         note("made", made)
         """), asks: ["limits": .object(["files": .integer(256)])],

@@ -173,9 +173,9 @@ enum ResourceCases {
         payload: .python(
           """
           import mmap, resource
-          area = mmap.mmap(-1, 32 << 20)
+          area = mmap.mmap(-1, 1 << 20)
           address = ctypes.addressof(ctypes.c_char.from_buffer(area))
-          call("mlock", 149, address, 32 << 20)
+          call("mlock", 149, address, 1 << 20)
           call("mlockall", 151, 3)
           def higher():
               # Python has a word of its own for what the kernel refuses here.
@@ -191,9 +191,10 @@ enum ResourceCases {
         control: .host(check: { evidence, verdict in verdict.met(evidence, ["mlock", "mlockall"], "ok") }))
     ]
 
+  private static let spin = Payload.bash("for i in 1 2 3 4; do (while :; do :; done) & done; sleep 2")
+
   private static let pr12 = AttackCase(
-    id: "PR-12", what: "spin on all processors",
-    payload: .bash("for i in 1 2 3 4; do (while :; do :; done) & done; sleep 2"),
+    id: "PR-12", what: "spin on all processors", payload: spin,
     asks: ["limits": .object(["cpus": .number(0.2)])],
     expect: { evidence, verdict in
       verdict.outcome(evidence, "succeeded")
@@ -209,8 +210,15 @@ enum ResourceCases {
     control: .cell(
       asks: ["limits": .object(["cpus": .integer(4)])],
       check: { evidence, verdict in
-        let (used, wall) = seconds(evidence)
-        verdict.require(used > 0.2 * wall * 1.25 + 0.15, "\(used) s of processor time in \(wall) s")
+        // On a busy host others take the processors; once is enough to show that nothing bounds it.
+        var found = evidence
+        for _ in 0..<5 {
+          let (used, wall) = seconds(found)
+          if used > 0.2 * wall * 1.25 + 0.15 { return }
+          found = try await evidence.house!.evidence(
+            spin, label: "PR-12", asks: ["limits": .object(["cpus": .integer(4)])], evidence.place)
+        }
+        verdict.fail("no run used more than the limited one")
       }), isAlone: true)
 
   private static func seconds(_ evidence: Evidence) -> (Double, Double) {

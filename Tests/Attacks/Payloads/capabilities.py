@@ -1,9 +1,6 @@
 # Every capability 0…63 in every set, and what prctl and capset would give back.
-with open("/proc/sys/kernel/cap_last_cap") if os.path.exists("/proc/sys/kernel/cap_last_cap") else open("/dev/null") as file:
-    last = int(file.read() or -1)
-if last < 0:
-    # The kernel refuses to say anything of a capability that it does not know.
-    last = max(n for n in range(64) if libc.prctl(23, n, 0, 0, 0) >= 0)
+# The kernel refuses to say anything of a capability that it does not know.
+last = max(n for n in range(64) if libc.prctl(23, n, 0, 0, 0) >= 0)
 note("last", last)
 for number in range(64):
     note(f"bounding {number}", libc.prctl(23, ctypes.c_ulong(number), 0, 0, 0))

@@ -21,7 +21,8 @@ for top, directories, files in os.walk("/proc", followlinks=False):
             outside.append(path)
 note("outside", outside[:2000])
 note("tried", tried)
-for path in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/sys/kernel/modprobe", "/proc/sys/vm/drop_caches"):
+for path in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/sys/kernel/modprobe",
+             "/proc/sys/vm/drop_caches"):
     attempt(path, lambda: os.close(os.open(path, os.O_WRONLY)))
 
 

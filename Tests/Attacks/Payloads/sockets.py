@@ -19,7 +19,8 @@ for family in families:
         pairs.setdefault(meets(lambda: socket.socketpair(family, kind)), set()).add(f"{family}/{kind}")
         # The flags beside the type must not lead past a comparison, and neither must the upper half of a register.
         flagged = kind | 0o2000000 | 0o4000
-        value = libc.syscall(ctypes.c_long(41), ctypes.c_long(family | 0xBEEF << 32), ctypes.c_long(flagged), ctypes.c_long(0))
+        numbers = [ctypes.c_long(n) for n in (41, family | 0xBEEF << 32, flagged, 0)]
+        value = libc.syscall(*numbers)
         if value >= 0:
             os.close(value)
         single.setdefault("ok" if value >= 0 else spelled(ctypes.get_errno()), set()).add(f"{family}/{kind}")
