@@ -67,15 +67,15 @@ enum ProcessCases {
           os.execv("/usr/bin/sleep", ["sleep", sys.argv[1]])
       while True: time.sleep(60)
       """), arguments: { [$0.marker.text] },
-    asks: ["limits": .object(["wall": .string("700ms"), "grace": .string("300ms")])],
+    asks: ["limits": .object(["wall": .string("3s"), "grace": .string("300ms")])],
     expect: { evidence, verdict in
       verdict.outcome(evidence, "timed_out")
       verdict.met(evidence, ["blocked"], "ok")
       verdict.require(!evidence.place.marker.exists, "a process of the job lives")
-      verdict.require((evidence.record["usage"]?["wall_seconds"]?.double ?? 99) < 5, "it lived too long")
+      verdict.require((evidence.record["usage"]?["wall_seconds"]?.double ?? 99) < 8, "it lived too long")
     },
     control: .host(
-      wrapper: ["/usr/bin/timeout", "--preserve-status", "-s", "TERM", "-k", "3", "0.5"],
+      wrapper: ["/usr/bin/timeout", "--preserve-status", "-s", "TERM", "-k", "3", "3"],
       check: { evidence, verdict in
         // Nothing but SIGKILL after the grace ended it, and that not what it had started.
         verdict.equal(evidence.exit, 9, "the signal that ended it")
