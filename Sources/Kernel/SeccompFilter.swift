@@ -9,12 +9,8 @@ public struct SeccompFilter: Equatable, Sendable {
 
   /// Compiles the policy for the architecture this runs on.
   public static func compile() throws(SystemError) -> SeccompFilter {
-    guard let context = seccomp_init(deny) else { throw SystemError("seccomp_init", errno: ENOMEM) }
+    let context = try begin()
     defer { seccomp_release(context) }
-    // A call by another ABI (32-bit, x32) has other numbers; none of the rules below would mean what it says.
-    try set(context, SCMP_FLTATR_ACT_BADARCH, killProcess)
-    // no_new_privs is ours to set; the library must not.
-    try set(context, SCMP_FLTATR_CTL_NNP, 0)
     // A binary tree over the numbers: some eight comparisons a call where a list takes hundreds.
     try set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2)
     for group in SystemCallPolicy.allowed { try add(group, action: allow, to: context) }
@@ -35,12 +31,20 @@ public struct SeccompFilter: Equatable, Sendable {
   /// Compiles the program of a cell's init: a handful of calls, so that it also loads in a fraction of the time (every load
   /// is checked, translated and compiled by the kernel anew).
   public static func compileForInit() throws(SystemError) -> SeccompFilter {
-    guard let context = seccomp_init(deny) else { throw SystemError("seccomp_init", errno: ENOMEM) }
+    let context = try begin()
     defer { seccomp_release(context) }
-    try set(context, SCMP_FLTATR_ACT_BADARCH, killProcess)
-    try set(context, SCMP_FLTATR_CTL_NNP, 0)
     try add(SystemCallPolicy.initAllowed, action: allow, to: context)
     return SeccompFilter(instructions: try export(context))
+  }
+
+  /// A program that refuses everything. The caller releases it.
+  private static func begin() throws(SystemError) -> scmp_filter_ctx {
+    guard let context = seccomp_init(deny) else { throw SystemError("seccomp_init", errno: ENOMEM) }
+    // A call by another ABI (32-bit, x32) has other numbers; none of the rules would mean what it says.
+    try set(context, SCMP_FLTATR_ACT_BADARCH, killProcess)
+    // no_new_privs is ours to set; the library must not.
+    try set(context, SCMP_FLTATR_CTL_NNP, 0)
+    return context
   }
 
   /// Puts the calling thread, and all it executes, under the program. Needs no_new_privs.
