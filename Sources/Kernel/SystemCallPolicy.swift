@@ -146,7 +146,9 @@ enum SystemCallPolicy {
   ]
 
   /// CLONE_NEW* of clone(2). CLONE_NEWTIME lies in the bits of the exit signal there and is out of reach.
-  private static let namespaceFlags = (Namespaces.cell.union(.user)).rawValue
+  /// And CLONE_PARENT: the job's process is the warden's child, and would make others that the warden does not know.
+  private static let namespaceFlags = (Namespaces.cell.union(.user)).rawValue | cloneParent
+  private static let cloneParent: UInt64 = 0x8000
 
   private static let unixFamily: Int64 = 1
 

@@ -33,6 +33,8 @@ struct Host {
   /// Takes the warden from the host into the template. Only once, before anything else.
   static func prepare(_ configuration: Configuration) throws -> Host {
     _ = setsid()
+    // A live cell is about a dozen descriptors.
+    _ = cordon_limit(Int32(CORDON_RLIMIT_NOFILE), .max)
     umask(0o022)
     let null = try Descriptor.open("/dev/null", O_RDWR)
     let proc = try openProc()

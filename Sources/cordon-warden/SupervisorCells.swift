@@ -71,9 +71,11 @@ extension Supervisor {
     askToEnd(cell)
   }
 
-  /// A process that dies in its execve, for want of memory, has no way to say so; but it has still the name it took.
+  /// A process that dies in its execve, for want of memory, has no way to say so; but it has still the name it took. Where
+  /// memory was not wanting the name says nothing: a job may take any.
   private func hasExecuted(_ cell: Cell) -> Bool {
     guard cell.shape.runtime == .program else { return true }
+    if let counters = try? cell.group.counters(), counters.oomKills == 0 { return true }
     let name = try? host.proc.readText("\(cell.main.processID)/comm")
     return name != nil && name != JobProcess.nameBeforeExecution + "\n"
   }

@@ -41,8 +41,6 @@ extension Supervisor {
   /// Does at most one chore.
   func doChore(_ now: Instant) {
     guard isDue(now) else { return }
-    // The next one's patience begins anew.
-    chores.since = now
     if let cell = chores.spent.popLast() { return takeDown(cell) }
     if leaveAt != nil { return }
     let wanted = plan.wanted(now: now.microseconds)
