@@ -99,6 +99,17 @@ public struct ProcessIdentity: Equatable, Sendable {
     return ProcessIdentity(processID: processID, startTicks: ticks)
   }
 
+  /// PF_FORKNOEXEC among `flags`: set by fork, cleared by execve.
+  public static let hasNotExecuted: UInt64 = 0x40
+
+  /// Field 9 of /proc/PID/stat, the kernel's PF_ flags; counted from behind the name, as in `startTicks`.
+  public static func flags(stat: String) -> UInt64? {
+    let bytes = stat.utf8
+    guard let end = bytes.lastIndex(of: UInt8(ascii: ")")) else { return nil }
+    let fields = bytes[bytes.index(after: end)...].split(separator: UInt8(ascii: " "))
+    return fields.count > 6 ? UInt64(Substring(fields[6])) : nil
+  }
+
   /// Field 22 of /proc/PID/stat. The name in field 2 may hold spaces and parentheses, so counting starts behind it.
   public static func startTicks(stat: String) -> UInt64? {
     // By bytes: as characters, what a process ends its name with may combine with the parenthesis behind it.

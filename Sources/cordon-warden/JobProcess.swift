@@ -33,8 +33,6 @@ struct JobProcess {
   var shape: CellShape
 
   private static let hostName = "cell"
-  /// What the kernel calls the process between its word and its execve; no program of a system has this name.
-  static let nameBeforeExecution = "cordon:execve"
 
   /// Never returns. `initProcess` is the pidfd of the cell's init.
   func run(socket: PacketSocket, initProcess: Descriptor, cgroup: any CellCgroup, null: Descriptor) -> Never {
@@ -103,7 +101,6 @@ struct JobProcess {
       try SystemError.check(chdir(Template.Path.job), "chdir \(Template.Path.job)")
     }
     // Every descriptor but 0, 1 and 2 closes with the execve.
-    cordon_name_thread(JobProcess.nameBeforeExecution)
     try tell(.running(since: .now), warden)
     execve(arguments[0]!, arguments, environment)
     throw Refusal(control: "exec", stage: "execve \(order.arguments[0].prefix(1_024))", errno: errno)

@@ -71,13 +71,14 @@ extension Supervisor {
     askToEnd(cell)
   }
 
-  /// A process that dies in its execve, for want of memory, has no way to say so; but it has still the name it took. Where
-  /// memory was not wanting the name says nothing: a job may take any.
+  /// A process that dies in its execve, for want of memory, has no way to say so; but the kernel notes of every process
+  /// whether it has executed anything since its fork, also of one that has ended.
   private func hasExecuted(_ cell: Cell) -> Bool {
     guard cell.shape.runtime == .program else { return true }
-    if let counters = try? cell.group.counters(), counters.oomKills == 0 { return true }
-    let name = try? host.proc.readText("\(cell.main.processID)/comm")
-    return name != nil && name != JobProcess.nameBeforeExecution + "\n"
+    guard let stat = try? host.proc.readText("\(cell.main.processID)/stat"),
+      let flags = ProcessIdentity.flags(stat: stat)
+    else { return false }
+    return flags & ProcessIdentity.hasNotExecuted == 0
   }
 
   private func mainEnded(_ cell: Cell) {
