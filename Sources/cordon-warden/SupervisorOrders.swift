@@ -88,9 +88,12 @@ extension Supervisor {
   }
 
   func stop(_ stop: CellStop) {
-    guard let cell = ordered[stop.cell], cell.stop == nil, [.building, .starting, .running].contains(cell.phase)
+    guard let cell = ordered[stop.cell], [.building, .starting, .running].contains(cell.phase)
     else { return }
-    cell.stop = (stop.cause, min(max(0, stop.graceMilliseconds), Supervisor.longestGraceMilliseconds))
+    let grace = min(max(0, stop.graceMilliseconds), Supervisor.longestGraceMilliseconds)
+    // The first cause stands; a later word can only make it sooner.
+    if let first = cell.stop, first.graceMilliseconds <= grace { return }
+    cell.stop = (cell.stop?.cause ?? stop.cause, grace)
     if cell.phase == .running { askToEnd(cell) }
     rearm(cell)
   }
@@ -100,6 +103,7 @@ extension Supervisor {
     guard let stop = cell.stop else { return }
     if stop.graceMilliseconds == 0 { return drain(cell) }
     try? cell.main.signal(SIGTERM)
-    cell.killAt = Instant.now.advanced(milliseconds: stop.graceMilliseconds)
+    let killAt = Instant.now.advanced(milliseconds: stop.graceMilliseconds)
+    cell.killAt = min(cell.killAt ?? killAt, killAt)
   }
 }
