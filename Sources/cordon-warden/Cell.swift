@@ -5,7 +5,7 @@ import WardenProtocol
 /// One cell, from its first process to the removal of its groups. State only; `Supervisor` acts.
 final class Cell {
   enum Phase: Equatable {
-    /// Its process builds it, and where the shape says so starts an interpreter.
+    /// Its interpreter starts.
     case building
     /// Whole and unused.
     case waiting
@@ -29,7 +29,7 @@ final class Cell {
   let main: ProcessHandle
   let socket: PacketSocket
   let user: UInt32
-  var phase = Phase.building
+  var phase: Phase
   /// Nil while nobody has asked for it.
   var order: CellOrder?
   /// The job's 0, 1, 2; let go of once they were sent.
@@ -68,7 +68,7 @@ final class Cell {
 
   init(
     serial: UInt64, shape: CellShape, group: any CellCgroup, initProcess: ProcessHandle, main: ProcessHandle,
-    socket: PacketSocket, user: UInt32, deadline: Instant
+    socket: PacketSocket, user: UInt32, areas: CellFilesystem.Areas, deadline: Instant
   ) {
     self.serial = serial
     self.shape = shape
@@ -78,6 +78,8 @@ final class Cell {
     self.socket = socket
     self.user = user
     self.deadline = deadline
+    (output, result) = (areas.output, areas.result)
+    phase = shape.runtime == .program ? .waiting : .building
   }
 
   /// What the worker calls it; nil while it is nobody's.

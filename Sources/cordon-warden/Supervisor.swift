@@ -62,7 +62,7 @@ final class Supervisor {
     plan = PoolPlan(ceiling: pool)
     readiness = try Readiness()
     ownNamespaces = try NamespaceIdentities.read("self", proc: host.proc)
-    for signal in [SIGINT, SIGHUP, SIGPIPE] { cordon_ignore_signal(signal) }
+    for signal in [SIGINT, SIGHUP, SIGPIPE] { cordon_survive_signal(signal) }
     termination = Descriptor(owning: try SystemError.check(cordon_termination_descriptor(), "signalfd"))
     try control.descriptor.setNonBlocking()
     try readiness.add(control.descriptor, .read, token: Token.control.rawValue)
@@ -83,7 +83,8 @@ final class Supervisor {
       .hello(
         WardenFacts(
           processID: getpid(), cgroup: host.cgroups.isUnified ? .unified : .hybrid, mode: host.mode,
-          namespaces: host.cellNamespaces.names, filter: host.filter.instructions, landlock: host.landlock ?? 0,
+          namespaces: host.cellNamespaces.names, filter: host.filter.instructions,
+          landlock: host.landlock?.version ?? 0,
           firstUser: host.users.range.first, userCount: host.users.range.count, missing: host.missing)))
     while leaveAt.map({ !cells.isEmpty && Instant.now < $0 }) ?? true { turn() }
     host.cgroups.remove(patience: 1_000)

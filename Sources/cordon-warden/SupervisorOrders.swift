@@ -42,7 +42,7 @@ extension Supervisor {
     }
     do throws(Refusal) {
       let cell = try Cell.build(
-        serial: nextSerial(), shape: shape, user: user, host: host,
+        serial: nextSerial(), shape: shape, user: user, host: host, own: ownNamespaces,
         patienceMilliseconds: Supervisor.startPatienceMilliseconds)
       cells[cell.serial] = cell
       watch(cell.socket.descriptor, .read, of: cell, .socket)
@@ -79,7 +79,8 @@ extension Supervisor {
     readiness.remove(cell.socket.descriptor)
     cell.startCheckAt = Instant.now.advanced(milliseconds: Supervisor.startCheckMilliseconds)
     try requiring("cell") { () throws(SystemError) in
-      try cell.socket.send(WardenRequest.run(order).encoded, descriptors: cell.given)
+      try cell.socket.send(
+        JobCall(arguments: order.arguments, environment: order.environment).bytes, descriptors: cell.given)
     }
     // Only the job holds its streams now, so their readers see the end when the job is gone.
     cell.given = []
