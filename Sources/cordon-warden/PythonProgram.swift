@@ -12,7 +12,11 @@ import WardenProtocol
 // directory and streams. Its own frame is taken off a traceback. The socket is closed before the first byte of the script
 // is read; nothing of the job's was in the cell before.
 //
-// What differs, and is said in the docs: modules of the policy's list are in sys.modules from the start.
+// What differs, and is said in the docs: modules of the policy's list are in sys.modules from the start. And a script that
+// ends by itself ends at once. Threads are waited for, atexit callbacks run, the script's own names are let go of and
+// collected, which closes its files, and the streams are flushed; but the interpreter and its libraries are not taken
+// apart object by object, since the kernel does that as well: 0.6 ms instead of 2.9, and with json, csv, decimal and
+// datetime imported 0.9 instead of 5.5. A script that ends by an exception or a signal ends as python3 ends it.
 
 /// A python3 that waits for an order.
 struct PythonProgram {
@@ -28,10 +32,12 @@ struct PythonProgram {
   /// Names were checked to be dotted identifiers. The order is a `JobCall`, behind the byte that `PacketSocket` puts first.
   private var text: String {
     """
-    import os, sys, time, _signal, _socket
+    import atexit, gc, os, sys, time, _signal, _socket
     def order():
       for name in \(imports):
         __import__(name)
+      gc.collect()
+      gc.freeze()
       warden = _socket.socket(fileno=\(CellDescriptors.socket))
       warden.send(bytes([0, \(CellMessage.readyTag)]))
       data, control, _, _ = warden.recvmsg(\(PacketSocket.inlineLimit + 1), _socket.CMSG_SPACE(32))
@@ -61,6 +67,7 @@ struct PythonProgram {
       warden.send(bytes([0, \(CellMessage.runningTag)]) + since)
       warden.close()
     def run(script):
+      status = 0
       main = type(sys)("__main__")
       main.__dict__.update(__file__=script, __builtins__=__builtins__, __cached__=None, __annotations__={})
       sys.modules["__main__"] = main
@@ -68,8 +75,10 @@ struct PythonProgram {
         with open(script, "rb") as file:
           source = file.read()
         exec(compile(source, script, "exec", dont_inherit=True), main.__dict__)
-      except SystemExit:
-        raise
+      except SystemExit as stop:
+        if not (stop.code is None or type(stop.code) is int):
+          raise
+        status = (stop.code or 0) & 255
       except BaseException as error:
         error = error.with_traceback(error.__traceback__.tb_next)
         sys.excepthook(type(error), error, error.__traceback__)
@@ -77,6 +86,23 @@ struct PythonProgram {
           _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
           os.kill(os.getpid(), _signal.SIGINT)
         sys.exit(1)
+      leave(main.__dict__, status)
+    def leave(names, status):
+      if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
+      atexit._run_exitfuncs()
+      for private in (True, False):
+        for name in list(names):
+          if name != "__builtins__" and (name[:1] == "_" and name[1:2] != "_") == private:
+            names[name] = None
+      gc.collect()
+      for stream in (sys.stdout, sys.stderr):
+        try:
+          if stream is not None and not stream.closed:
+            stream.flush()
+        except Exception:
+          status = status or 120
+      os._exit(status)
     order()
     run(sys.argv[0])
     """

@@ -89,16 +89,19 @@ private struct WatchedWorker {
     return rows?.first { $0["name"] == .string("watched") }
   }
 
-  /// Lifts the read-only mark from /usr in the mount namespace that this worker's warden copies its cells from. The
-  /// host's own /usr, and every other warden's, stays as it is.
+  /// Lifts the read-only mark from /usr in the mount namespaces that this worker's warden holds, the one that its cells are
+  /// copies of among them. The host's own /usr, and every other warden's, stays as it is.
   func makeSystemWritable() throws {
     let script = """
       import ctypes, os, sys
       libc = ctypes.CDLL(None, use_errno=True)
       CLONE_NEWNS, MS_REMOUNT, MS_BIND = 0x20000, 32, 4096
-      namespace = os.open(f"/proc/{sys.argv[1]}/ns/mnt", os.O_RDONLY)
-      if libc.setns(namespace, CLONE_NEWNS) or libc.mount(None, b"/usr", None, MS_REMOUNT | MS_BIND, None):
-        sys.exit(os.strerror(ctypes.get_errno()))
+      warden = f"/proc/{sys.argv[1]}/fd"
+      held = [f"{warden}/{number}" for number in os.listdir(warden)]
+      held = [os.open(path, os.O_RDONLY) for path in held if os.readlink(path).startswith("mnt:")]
+      for namespace in held:
+        if libc.setns(namespace, CLONE_NEWNS) or libc.mount(None, b"/usr", None, MS_REMOUNT | MS_BIND, None):
+          sys.exit(os.strerror(ctypes.get_errno()))
       """
     let breaking = Process()
     breaking.executableURL = URL(fileURLWithPath: "/usr/bin/python3")

@@ -163,6 +163,38 @@ import Testing
     }
   }
 
+  /// An interpreter that waited ends at once, and yet finishes what a script left: threads, callbacks, open files.
+  @Test(arguments: [nil, WarmRuntime.python(imports: ["json", "decimal"])])
+  func whatAScriptLeavesIsFinished(warm: WarmRuntime?) async throws {
+    let script = """
+      import atexit, sys, threading, time
+      class Last:
+          def __init__(self): self.itself = self
+          def __del__(self): print("collected")
+      kept = open("/output/kept.txt", "w")
+      kept.write("written")
+      last = Last()
+      atexit.register(lambda: print("callback"))
+      threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+      sys.exit(263)
+      """
+    try await withBench { (bench) async throws in
+      let stage = try bench.sandbox.stage()
+      defer { stage.remove() }
+      _ = try stage.writeJobFile(name: "main.py", bytes: Array(script.utf8), executable: false)
+      let ran = try await bench.finish(
+        bench.sandbox.run(
+          CellRequest(
+            stage: stage, argv: ["/usr/bin/python3", "-I", "-B", "-u", "/job/main.py"],
+            environment: [("PATH", "/usr/bin"), ("LANG", "C.UTF-8")], limits: Limits(wallMilliseconds: 60_000),
+            warm: warm)))
+      #expect(ran.outcome == .failed(code: 263 & 255), "\(ran.stderr)")
+      #expect(ran.stdout == "thread\ncallback\ncollected\n")
+      let kept = try Descriptor.open("kept.txt", O_RDONLY, at: ran.report.output).readAll(limit: 64)
+      #expect(String(decoding: kept, as: UTF8.self) == "written")
+    }
+  }
+
   @Test func aModuleThatIsNotThereIsNamed() async throws {
     try await withBench { (bench) async throws in
       let request = CellRequest(
