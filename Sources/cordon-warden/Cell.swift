@@ -27,6 +27,8 @@ final class Cell {
   let initProcess: ProcessHandle
   /// The job's process, a child of the warden.
   let main: ProcessHandle
+  /// The process that makes /output on a disk; nil once it was reaped, and for most cells.
+  var diskMaker: ProcessHandle?
   let socket: PacketSocket
   let user: UInt32
   var phase = Phase.building
@@ -37,7 +39,11 @@ final class Cell {
   var namespaces: [String] = []
   /// The cell's mount namespace, for what an order mounts; also keeps its end off the job's last moment.
   var mounts: Descriptor?
-  var output: Descriptor?
+  var output: Descriptor? {
+    didSet { if let output, emptyOutput == nil { emptyOutput = try? FilesystemSpace.of(output) } }
+  }
+  /// The space of /output before the job.
+  private(set) var emptyOutput: FilesystemSpace?
   var result: Descriptor?
   /// Why no job byte ran.
   var refusal: Refusal?
@@ -100,10 +106,11 @@ final class Cell {
     checkDelayMilliseconds = min(checkDelayMilliseconds * 2, Cell.longestCheckMilliseconds)
   }
 
-  /// Looks at the space of /output. tmpfs counts no refusals, so a job that met its limit and then removed a file would
+  /// Looks at the space of /output. No filesystem counts refusals, so a job that met its limit and then removed a file would
   /// look in the end as if it never had.
   func noteSpace(_ now: Instant) {
-    if let output, let space = try? FilesystemSpace.of(output) { outputRanOut = space.isExhausted }
+    if let output, let space = try? FilesystemSpace.of(output) { outputRanOut = isExhausted(space) }
+    reapDiskMaker()
     spaceCheckAt = outputRanOut ? nil : now.advanced(milliseconds: Cell.spaceCheckMilliseconds)
   }
 

@@ -10,6 +10,8 @@ extension Cell {
   static func build(
     serial: UInt64, shape: CellShape, user: UInt32, host: Host, patienceMilliseconds: Int64
   ) throws(Refusal) -> Cell {
+    // Before any descriptor of the cell's: its maker would keep them open.
+    let disk = try OutputDisk.begin(shape: shape, user: user, host: host)
     let group = try requiring("cgroup") { () throws(SystemError) in try host.cgroups.makeCell("cell-\(serial)") }
     do throws(Refusal) {
       try requiring("cgroup.limits") { () throws(SystemError) in
@@ -28,22 +30,25 @@ extension Cell {
         let (mine, theirs) = try requiring("cell") { () throws(SystemError) in try PacketSocket.pair() }
         let job = JobProcess(
           user: user, group: host.mode.group(of: user), mode: host.mode, filter: host.filter, landlock: host.landlock,
-          shape: shape)
+          shape: shape, disk: disk?.socket)
         let main = try requiring("namespaces.pid") { () throws(SystemError) in
           try ProcessHandle.clone(beside: initProcess, cgroup: group.handle) {
             job.run(socket: theirs, initProcess: initProcess.descriptor, cgroup: group, null: host.null)
           }
         }
         try requiring("cell") { () throws(SystemError) in try mine.descriptor.setNonBlocking() }
-        return Cell(
+        let made = Cell(
           serial: serial, shape: shape, group: group, initProcess: initProcess, main: main, socket: mine, user: user,
           deadline: Instant.now.advanced(milliseconds: patienceMilliseconds))
+        made.diskMaker = disk?.maker
+        return made
       } catch {
         try? initProcess.signal(SIGKILL)
         for _ in 0..<1_000 where (try? initProcess.reap()) == .some(nil) { usleep(1_000) }
         throw error
       }
     } catch {
+      disk?.abandon()
       _ = try? group.remove()
       throw error
     }

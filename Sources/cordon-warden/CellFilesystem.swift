@@ -22,8 +22,8 @@ struct CellFilesystem {
     """
 
   /// Lays them all, and returns the roots of /output and /result. In a process that has joined the cell's namespaces and
-  /// is still privileged.
-  func lay() throws(Refusal) -> (output: Descriptor, result: Descriptor) {
+  /// is still privileged. `disk` is where /output comes from if it lies on one.
+  func lay(disk: PacketSocket) throws(Refusal) -> (output: Descriptor, result: Descriptor) {
     try requiring("proc", fix: CellFilesystem.proc) { () throws(SystemError) in
       // The instance is that of the pid namespace of the process that makes it.
       let proc = try DetachedMount.create(
@@ -31,16 +31,16 @@ struct CellFilesystem {
       if mode == .userNamespace { try MountNamespace.unmount(Template.Path.proc) }
       try proc.attach(at: Template.Path.proc)
     }
+    let onDisk = try shape.outputs == .disk ? OutputDisk.receive(from: disk) : nil
     return try requiring("mounts") { () throws(SystemError) in
       try MountNamespace.unmount(Template.Path.staging)
       try temporary([]).attach(at: Template.Path.temporary)
       try temporary(.noExecution).attach(at: Template.Path.sharedMemory)
-      // One page and one inode more than the limit, beside the root's own inode: an area that has neither left has
-      // been asked for more than its limit, and one that is merely full has not.
-      let output = try memory(
-        bytes: CellFilesystem.pages(shape.outputBytes) + CellFilesystem.pageBytes, inodes: shape.outputFiles + 2,
-        mode: "0700", .noExecution)
-      try output.attach(at: Template.Path.output)
+      if let onDisk {
+        try onDisk.attach(at: Template.Path.output)
+      } else {
+        try outputInMemory().attach(at: Template.Path.output)
+      }
       let result = try memory(
         bytes: CellFilesystem.pages(shape.resultBytes) + CellFilesystem.pageBytes,
         inodes: Int64(CellFilesystem.resultInodes), mode: "0700", .noExecution)
@@ -68,8 +68,17 @@ struct CellFilesystem {
 
   /// Above what any filesystem of the cell holds, so that a full one is ENOSPC and not SIGXFSZ.
   var largestFile: UInt64 {
+    let disk = shape.outputs == .disk ? shape.outputGeometry.bytes : 0
     let largest = max(shape.outputBytes, shape.temporaryBytes, shape.resultBytes)
-    return UInt64(CellFilesystem.pages(largest) + 2 * CellFilesystem.pageBytes)
+    return max(disk, UInt64(CellFilesystem.pages(largest) + 2 * CellFilesystem.pageBytes))
+  }
+
+  /// One page and one inode more than the limit, beside the root's own inode: an area that has neither left has been
+  /// asked for more than its limit, and one that is merely full has not.
+  private func outputInMemory() throws(SystemError) -> DetachedMount {
+    try memory(
+      bytes: CellFilesystem.pages(shape.outputBytes) + CellFilesystem.pageBytes, inodes: shape.outputFiles + 2,
+      mode: "0700", .noExecution)
   }
 
   private func temporary(_ attributes: MountAttributes) throws(SystemError) -> DetachedMount {

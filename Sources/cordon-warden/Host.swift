@@ -26,6 +26,8 @@ struct Host {
   /// Of the process that was started, before it moved anywhere.
   var hostNamespaces: NamespaceIdentities
   var missing: [Refusal]
+  /// What outputs on a disk are made with, or why there are none.
+  var disk: Result<OutputDisk, Refusal>
 
   /// Namespaces in which a cell differs from the host.
   var cellNamespaces: Namespaces { mode == .root ? .cell : Namespaces.cell.union(.user) }
@@ -58,6 +60,7 @@ struct Host {
     }
     let initFilter = try requiring("seccomp") { () throws(SystemError) in try SeccompFilter.compileForInit() }
     let hostNamespaces = try NamespaceIdentities.read("self", proc: proc)
+    let disk = OutputDisk.find(directory: configuration.outputs, mode: mode)
     do {
       try enterNamespaces(mode, proc: proc)
       let fix = "the template needs Linux 5.12 (mount_setattr), a tmpfs and an existing --staging directory"
@@ -73,7 +76,7 @@ struct Host {
       mode: mode, proc: proc, null: null, own: try ownProcess(),
       mountNamespace: try namespace("mnt", proc), staging: try openStaging(), cgroups: cgroups, filter: filter,
       initFilter: initFilter, landlock: Landlock.version(), users: users,
-      hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups))
+      hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups), disk: disk)
   }
 
   private static func ownProcess() throws -> Descriptor {

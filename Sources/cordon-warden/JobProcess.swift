@@ -31,6 +31,8 @@ struct JobProcess {
   var filter: SeccompFilter
   var landlock: Int32?
   var shape: CellShape
+  /// Where /output comes from if it lies on a disk.
+  var disk: PacketSocket?
 
   private static let hostName = "cell"
 
@@ -40,10 +42,9 @@ struct JobProcess {
     do {
       try requiring("cgroup.attach") { () throws(SystemError) in try cgroup.enter() }
       try requiring("namespaces") { () throws(SystemError) in try Namespaces.joined.enter(initProcess) }
-      let (raw, _) = CellDescriptors.keepOnly(socket.descriptor, null, null: null)
-      close(CellDescriptors.second)
+      let (raw, other) = CellDescriptors.keepOnly(socket.descriptor, disk?.descriptor ?? null, null: null)
       warden = PacketSocket(Descriptor(owning: raw))
-      let areas = try build()
+      let areas = try build(disk: PacketSocket(Descriptor(owning: other)))
       try requiring("job") { () throws(SystemError) in try giveUp() }
       try tell(.prepared, warden, [areas.output, areas.result])
       switch shape.runtime {
@@ -58,7 +59,8 @@ struct JobProcess {
     _exit(127)
   }
 
-  private func build() throws(Refusal) -> (output: Descriptor, result: Descriptor) {
+  /// `disk` is closed when this returns.
+  private func build(disk: consuming PacketSocket) throws(Refusal) -> (output: Descriptor, result: Descriptor) {
     try requiring("namespaces.cgroup") { () throws(SystemError) in try Namespaces.cgroup.unshare() }
     try requiring("network.lo") { () throws(SystemError) in
       try SystemError.check(cordon_loopback_up(), "bring lo up")
@@ -66,7 +68,7 @@ struct JobProcess {
     try requiring("hostname") { () throws(SystemError) in
       try SystemError.check(cordon_sethostname(JobProcess.hostName), "sethostname")
     }
-    return try filesystem.lay()
+    return try filesystem.lay(disk: disk)
   }
 
   private var filesystem: CellFilesystem { CellFilesystem(mode: mode, shape: shape, user: user, group: group) }

@@ -84,7 +84,8 @@ final class Supervisor {
         WardenFacts(
           processID: getpid(), cgroup: host.cgroups.isUnified ? .unified : .hybrid, mode: host.mode,
           namespaces: host.cellNamespaces.names, filter: host.filter.instructions, landlock: host.landlock ?? 0,
-          firstUser: host.users.range.first, userCount: host.users.range.count, missing: host.missing)))
+          firstUser: host.users.range.first, userCount: host.users.range.count, missing: host.missing,
+          diskOutputs: host.disk.refusal)))
     while leaveAt.map({ !cells.isEmpty && Instant.now < $0 }) ?? true { turn() }
     host.cgroups.remove(patience: 1_000)
     return 0

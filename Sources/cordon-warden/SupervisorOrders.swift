@@ -28,6 +28,8 @@ extension Supervisor {
 
   /// An unused cell of the shape: one that waits, one that is nearly there, or a new one.
   private func cell(for shape: CellShape) throws(Refusal) -> Cell {
+    // One that waited would hold its part of the disk for nobody.
+    if shape.outputs == .disk { return try build(shape) }
     let unused = pooled[shape] ?? []
     plan.ordered(shape, waiting: unused.count { $0.phase == .waiting }, now: Instant.now.microseconds)
     guard let index = unused.firstIndex(where: { $0.phase == .waiting }) ?? unused.indices.first else {
