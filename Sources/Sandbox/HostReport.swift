@@ -17,6 +17,7 @@ public enum HostReport {
       return [refusal] + HostObstacles.recognise(facts)
     }
     var findings = [approvedDirectory(configuration)] + statements(sandbox.facts) + sandbox.facts.missing
+    findings.append(await DiskTest.finding(sandbox))
     do {
       findings += try await SelfTest.run(sandbox)
     } catch {
