@@ -75,6 +75,43 @@ import Testing
     }
   }
 
+  /// What ext4 answers to beyond the calls on files, and could be brought down by: none of it gets there.
+  @Test func theFilesystemItselfIsOutOfReach() async throws {
+    try await withBench { (bench) async throws in
+      let ran = try await bench.python(
+        """
+        import ctypes, errno, fcntl, os
+        libc = ctypes.CDLL(None, use_errno=True)
+        area = os.open("/output", os.O_RDONLY)
+        file = os.open("/output/file", os.O_CREAT | os.O_RDWR)
+        os.write(file, bytes(8192))
+        for name, request in [
+            ("SHUTDOWN", 0x8004587D), ("FIFREEZE", 0xC0045877), ("FITRIM", 0xC0185879), ("RESIZE", 0x40086610),
+            ("GROUP_EXTEND", 0x40086607), ("GROUP_ADD", 0x40286608), ("MOVE_EXT", 0xC028660F), ("MIGRATE", 0x6609),
+            ("SWAP_BOOT", 0x6611), ("SETFLAGS", 0x40086602), ("FSSETXATTR", 0x401C5820), ("CHECKPOINT", 0x4004662B),
+            ("SETFSUUID", 0x4008662C), ("CLEAR_ES_CACHE", 0x6628), ("FIBMAP", 1), ("FIEMAP", 0xC020660B),
+        ]:
+            for place in (area, file):
+                try:
+                    fcntl.ioctl(place, request, bytes(1024))
+                    print(name, "ok")
+                except OSError as error: print(name, errno.errorcode[error.errno])
+        def call(name, *arguments):
+            status = libc.syscall(*arguments)
+            print(name, "ok" if status >= 0 else errno.errorcode[ctypes.get_errno()])
+        call("remount", 165, b"none", b"/output", b"ext4", 32, None)
+        call("umount", 166, b"/output", 2)
+        call("quotactl", 443, area, 0x80000700, 0, None)
+        os.write(file, b"still")
+        os.fsync(file)
+        """, limits: Self.limits(output: 4 << 20), outputs: .disk)
+      #expect(ran.outcome == .succeeded, "\(ran.stderr)")
+      let answers = ran.stdout.split(separator: "\n")
+      #expect(answers.count == 35)
+      #expect(answers.allSatisfy { $0.hasSuffix(" EPERM") || $0.hasSuffix(" ENOSYS") }, "\(ran.stdout)")
+    }
+  }
+
   @Test(arguments: [1 << 20, 40 << 20, (32 << 20) - 4_096] as [Int64])
   func bytesAreBounded(output: Int64) async throws {
     try await withBench { (bench) async throws in
