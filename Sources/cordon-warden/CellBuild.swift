@@ -10,10 +10,11 @@ extension Cell {
   static func build(
     serial: UInt64, shape: CellShape, user: UInt32, host: Host, patienceMilliseconds: Int64
   ) throws(Refusal) -> Cell {
-    // Before any descriptor of the cell's: its maker would keep them open.
-    let disk = try OutputDisk.begin(shape: shape, user: user, host: host)
     let group = try requiring("cgroup") { () throws(SystemError) in try host.cgroups.makeCell("cell-\(serial)") }
+    var disk: OutputDisk.Begun?
     do throws(Refusal) {
+      // First: it takes longest, and has no descriptor of what comes after.
+      disk = try OutputDisk.begin(shape: shape, user: user, host: host)
       try requiring("cgroup.limits") { () throws(SystemError) in
         try group.apply(
           CgroupLimits(memoryBytes: shape.memoryBytes, pids: shape.pids, cpuMillis: shape.cpuMillis))

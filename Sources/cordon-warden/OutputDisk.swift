@@ -130,7 +130,7 @@ extension Cell {
 
   /// Takes the end of the process that made /output, if it has ended.
   func reapDiskMaker() {
-    if let maker = diskMaker, (try? maker.reap()) != .some(nil) { diskMaker = nil }
+    if let maker = diskMaker, (try? maker.reap()) != nil { diskMaker = nil }
   }
 }
 
