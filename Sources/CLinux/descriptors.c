@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <linux/openat2.h>
 #include <string.h>
@@ -107,4 +108,12 @@ int cordon_close_range(unsigned first, unsigned last) { return (int)syscall(SYS_
 
 int cordon_cloexec_range(unsigned first, unsigned last) {
   return (int)syscall(SYS_close_range, first, last, CLOSE_RANGE_CLOEXEC);
+}
+
+int cordon_own_descriptors(unsigned first) {
+  return (int)syscall(SYS_close_range, first, UINT_MAX, CLOSE_RANGE_UNSHARE);
+}
+
+int cordon_copy_descriptor(int descriptor, int number, int close_on_exec) {
+  return dup3(descriptor, number, close_on_exec ? O_CLOEXEC : 0);
 }

@@ -11,6 +11,15 @@ _Static_assert(CORDON_MOUNT_RDONLY == MOUNT_ATTR_RDONLY && CORDON_MOUNT_NOSUID =
                    CORDON_MOUNT_NODEV == MOUNT_ATTR_NODEV && CORDON_MOUNT_NOEXEC == MOUNT_ATTR_NOEXEC,
                "mount attributes");
 
+// mount(2) has the same bits for these as mount_setattr(2).
+_Static_assert(CORDON_MOUNT_RDONLY == MS_RDONLY && CORDON_MOUNT_NOSUID == MS_NOSUID && CORDON_MOUNT_NODEV == MS_NODEV &&
+                   CORDON_MOUNT_NOEXEC == MS_NOEXEC,
+               "mount flags");
+
+int cordon_mount(const char *filesystem, const char *path, uint64_t attributes, const char *options) {
+  return mount(filesystem, path, filesystem, attributes, options);
+}
+
 int cordon_mount_private(void) { return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL); }
 
 int cordon_mount_clone(int directory, const char *path, int recursive) {

@@ -2,21 +2,19 @@
 #include "CLinuxProcess.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
-#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,56 +25,140 @@ _Static_assert(CORDON_RLIMIT_FSIZE == RLIMIT_FSIZE && CORDON_RLIMIT_CORE == RLIM
                    CORDON_RLIMIT_NICE == __RLIMIT_NICE && CORDON_RLIMIT_RTPRIO == __RLIMIT_RTPRIO,
                "resource numbers");
 
-pid_t cordon_clone(uint64_t flags, int cgroup, int *pidfd) {
-  struct clone_args arguments = {
-      .flags = flags | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD};
+/// clone3(2) whose child runs `run(context)` on the stack in `arguments`. By hand, because the C library's clone() knows
+/// nothing of cgroups, and its syscall() would return in the child over a frame that is the caller's.
+static pid_t clone_onto_stack(struct clone_args *arguments, void (*run)(void *context), void *context) {
+#if defined(__x86_64__)
+  register void (*body)(void *) __asm__("r8") = run;
+  register void *argument __asm__("r9") = context;
+  long result = SYS_clone3;
+  __asm__ volatile(
+      "syscall\n\t"
+      "test %%rax, %%rax\n\t"
+      "jnz 1f\n\t"
+      "xor %%ebp, %%ebp\n\t"
+      "mov %%r9, %%rdi\n\t"
+      "call *%%r8\n\t"
+      "hlt\n"
+      "1:"
+      : "+a"(result)
+      : "D"(arguments), "S"(sizeof *arguments), "r"(body), "r"(argument)
+      : "rcx", "r11", "memory", "cc");
+#elif defined(__aarch64__)
+  register long result __asm__("x0") = (long)arguments;
+  register long size __asm__("x1") = sizeof *arguments;
+  register void (*body)(void *) __asm__("x9") = run;
+  register void *argument __asm__("x10") = context;
+  register long number __asm__("x8") = SYS_clone3;
+  __asm__ volatile(
+      "svc 0\n\t"
+      "cbnz x0, 1f\n\t"
+      "mov x29, xzr\n\t"
+      "mov x0, x10\n\t"
+      "blr x9\n\t"
+      "brk 0\n"
+      "1:"
+      : "+r"(result)
+      : "r"(size), "r"(body), "r"(argument), "r"(number)
+      : "x30", "memory", "cc");
+#else
+#error "clone3 with a stack is written for x86-64 and arm64"
+#endif
+  if (result >= 0) return (pid_t)result;
+  errno = (int)-result;
+  return -1;
+}
+
+/// Deep enough for what a child runs before it executes; below it a page that ends it instead of running over.
+enum { STACK = 1 << 20, GUARD = 1 << 16 };
+
+static char *reserved_stack(char **slot) {
+  if (*slot) return *slot;
+  char *memory = mmap(NULL, GUARD + STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+  if (memory == MAP_FAILED) return NULL;
+  if (mprotect(memory + GUARD, STACK, PROT_READ | PROT_WRITE)) return NULL;
+  return *slot = memory + GUARD;
+}
+
+/// In the child, on its own stack.
+static void prepare_and_execute(void *context) {
+  struct cordon_spawn *spawn = context;
+  if (spawn->prepare(spawn->context)) {
+    if (spawn->path) {
+      execve(spawn->path, spawn->arguments, spawn->environment);
+    } else {
+      syscall(SYS_execveat, spawn->program, "", spawn->arguments, spawn->environment, AT_EMPTY_PATH);
+    }
+    spawn->cause = errno;
+  }
+  _exit(127);
+}
+
+pid_t cordon_spawn(uint64_t flags, int cgroup, int *pidfd, struct cordon_spawn *spawn) {
+  static char *stack;
+  if (!reserved_stack(&stack)) return -1;
+  // With CLONE_PARENT the signal of the caller's own end is taken.
+  struct clone_args arguments = {.flags = flags | CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD,
+                                 .pidfd = (uint64_t)(uintptr_t)pidfd,
+                                 .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
+                                 .stack = (uint64_t)(uintptr_t)stack,
+                                 .stack_size = STACK};
   if (cgroup >= 0) {
     arguments.flags |= CLONE_INTO_CGROUP;
     arguments.cgroup = (uint64_t)cgroup;
   }
-  return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+  return clone_onto_stack(&arguments, prepare_and_execute, spawn);
 }
 
 struct beside {
   int member, cgroup, cause;
   int *pidfd;
   pid_t pid;
-  void (*run)(void *context);
-  void *context;
+  struct cordon_spawn *spawn;
 };
 
 /// In a process that shares memory and descriptors with the caller, which waits for its end.
-static int enter_and_clone(void *argument) {
-  struct beside *beside = argument;
-  beside->pid = -1;
+static void enter_and_spawn(void *context) {
+  struct beside *beside = context;
   if (setns(beside->member, CLONE_NEWPID) == 0) {
-    struct clone_args arguments = {.flags = CLONE_PARENT | CLONE_PIDFD | CLONE_INTO_CGROUP,
-                                   .pidfd = (uint64_t)(uintptr_t)beside->pidfd,
-                                   .cgroup = (uint64_t)beside->cgroup};
-    beside->pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
-    if (beside->pid == 0) beside->run(beside->context);
+    beside->pid = cordon_spawn(CLONE_PARENT, beside->cgroup, beside->pidfd, beside->spawn);
   }
   beside->cause = errno;
-  return 0;
+  _exit(0);
 }
 
-pid_t cordon_clone_beside(int member, int cgroup, int *pidfd, void (*run)(void *context), void *context) {
-  // Deep enough for what the child runs on its copy of it.
-  enum { STACK = 1 << 20 };
-  struct beside beside = {
-      .member = member, .cgroup = cgroup, .pidfd = pidfd, .run = run, .context = context};
-  char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stack == MAP_FAILED) return -1;
-  pid_t between = clone(enter_and_clone, stack + STACK, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, &beside);
-  int cause = errno;
-  if (between > 0) {
-    while (waitpid(between, NULL, 0) < 0 && errno == EINTR) {
-    }
-    cause = beside.cause;
+pid_t cordon_spawn_beside(int member, int cgroup, int *pidfd, struct cordon_spawn *spawn) {
+  static char *stack;
+  if (!reserved_stack(&stack)) return -1;
+  struct beside beside = {.member = member, .cgroup = cgroup, .pidfd = pidfd, .pid = -1, .spawn = spawn};
+  struct clone_args arguments = {.flags = CLONE_VM | CLONE_VFORK | CLONE_FILES,
+                                 .exit_signal = SIGCHLD,
+                                 .stack = (uint64_t)(uintptr_t)stack,
+                                 .stack_size = STACK};
+  pid_t between = clone_onto_stack(&arguments, enter_and_spawn, &beside);
+  if (between < 0) return -1;
+  while (waitpid(between, NULL, 0) < 0 && errno == EINTR) {
   }
-  munmap(stack, STACK);
-  errno = cause;
-  return between < 0 ? -1 : beside.pid;
+  errno = beside.cause;
+  return beside.pid;
+}
+
+pid_t cordon_fork(int *pidfd) {
+  struct clone_args arguments = {
+      .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD};
+  return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+int cordon_peek(pid_t pid, int *code, int *is_signal) {
+  siginfo_t information = {0};
+  int status;
+  do {
+    status = waitid(P_PID, (id_t)pid, &information, WEXITED | WNOHANG | WNOWAIT);
+  } while (status < 0 && errno == EINTR);
+  if (status < 0) return -1;
+  *code = information.si_status;
+  *is_signal = information.si_code != CLD_EXITED;
+  return information.si_pid != 0;
 }
 
 int cordon_unshare(int flags) { return unshare(flags); }
@@ -111,9 +193,7 @@ void cordon_reset_signals(void) {
   struct sigaction action = {.sa_handler = SIG_DFL};
   // SIGKILL, SIGSTOP and the two that glibc keeps refuse; they are at their default anyway.
   for (int signal = 1; signal < _NSIG; signal++) sigaction(signal, &action, NULL);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
+  cordon_unblock_signals();
 }
 
 int cordon_new_session_keyring(void) {
@@ -130,20 +210,17 @@ int cordon_limit(int resource, uint64_t value) {
 
 int cordon_sethostname(const char *name) { return sethostname(name, strlen(name)); }
 
-int cordon_loopback_up(void) {
-  int descriptor = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (descriptor < 0) return -1;
-  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-  int status = ioctl(descriptor, SIOCSIFFLAGS, &request);
-  int cause = errno;
-  close(descriptor);
-  errno = cause;
-  return status;
+static void nothing(int number) { (void)number; }
+
+int cordon_survive_signal(int number) {
+  struct sigaction action = {.sa_handler = nothing, .sa_flags = SA_RESTART};
+  return sigaction(number, &action, NULL);
 }
 
-int cordon_ignore_signal(int number) {
-  struct sigaction action = {.sa_handler = SIG_IGN};
-  return sigaction(number, &action, NULL);
+int cordon_unblock_signals(void) {
+  sigset_t none;
+  sigemptyset(&none);
+  return sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 int cordon_termination_descriptor(void) {

@@ -32,7 +32,7 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
 
   // Guarded by `lock`: jobs waiting, and whether the thread should leave.
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
-  private var queue: [UnownedJob] = []
+  private var queue: [(job: UnownedJob, isTask: Bool)] = []
   private var stopping = false
   private var identity: pthread_t?
 
@@ -43,6 +43,8 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
   private var ready = [cordon_ready](repeating: cordon_ready(), count: 64)
   private var timer: (deadline: ContinuousClock.Instant, handler: () -> Void)?
   private let name: String
+  /// For tasks that prefer this thread: between their calls of the actor they run there as well, and the calls are no hops.
+  public private(set) lazy var tasks = EventThreadTasks(thread: self)
 
   /// - Parameter name: shown by the kernel for the thread, cut to 15 bytes.
   public init(name: String) {
@@ -56,6 +58,8 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
     precondition(isWatched == 0, "epoll: errno \(errno)")
     var thread = pthread_t()
     let context = Unmanaged.passRetained(self).toOpaque()
+    // Made before there is anybody to make it twice.
+    _ = tasks
     let status = pthread_create(
       &thread, nil,
       { context in
@@ -73,10 +77,11 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
     lock.deallocate()
   }
 
-  public func enqueue(_ job: consuming ExecutorJob) {
-    let unowned = UnownedJob(job)
+  public func enqueue(_ job: consuming ExecutorJob) { enqueue(UnownedJob(job), isTask: false) }
+
+  fileprivate func enqueue(_ job: UnownedJob, isTask: Bool) {
     pthread_mutex_lock(lock)
-    queue.append(unowned)
+    queue.append((job, isTask))
     signal()
     pthread_mutex_unlock(lock)
   }
@@ -144,7 +149,13 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
       let leave = stopping && jobs.isEmpty
       pthread_mutex_unlock(lock)
       if leave { return }
-      for job in jobs { job.runSynchronously(on: asUnownedSerialExecutor()) }
+      for (job, isTask) in jobs {
+        if isTask {
+          job.runSynchronously(isolatedTo: asUnownedSerialExecutor(), taskExecutor: tasks.asUnownedTaskExecutor())
+        } else {
+          job.runSynchronously(on: asUnownedSerialExecutor())
+        }
+      }
       serveDescriptors()
     }
   }
@@ -174,4 +185,14 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
     // Rounded up: waking a moment early would only spin until the deadline.
     return Int32(clamping: seconds * 1_000 + attoseconds / 1_000_000_000_000_000 + 1)
   }
+}
+
+/// The tasks' side of an event thread. An object of its own, because a job that runs for an actor must not be taken for one
+/// of a task that prefers the thread.
+public final class EventThreadTasks: TaskExecutor {
+  private unowned let thread: EventThread
+
+  fileprivate init(thread: EventThread) { self.thread = thread }
+
+  public func enqueue(_ job: consuming ExecutorJob) { thread.enqueue(UnownedJob(job), isTask: true) }
 }

@@ -55,6 +55,18 @@ extension Descriptor {
     return String(decoding: bytes, as: UTF8.self)
   }
 
+  /// As `writeText`, where the file is there; false where it is not.
+  @discardableResult
+  public func writeText(_ text: String, toOptional path: String) throws(SystemError) -> Bool {
+    do throws(SystemError) {
+      try writeText(text, to: path)
+      return true
+    } catch {
+      guard error.errno == ENOENT else { throw error }
+      return false
+    }
+  }
+
   /// Writes a kernel file beneath this directory in one write(2), as the kernel's parsers expect.
   public func writeText(_ text: String, to path: String) throws(SystemError) {
     let file: Descriptor

@@ -4,10 +4,10 @@ import Glibc
 
 /// Capability sets of the calling process. Only for a process with one thread.
 public enum Capabilities {
-  /// Empties the bounding, ambient, inheritable, permitted and effective sets, so that nothing the process executes
-  /// can hold a capability. Reads the sets back: a set that is not empty is an error.
+  /// Empties the bounding and ambient sets, so that nothing that this process or a child of it executes can gain a
+  /// capability: neither set ever grows again, but in a new user namespace. Reads the bounding set back.
   ///
-  /// Dropping from the bounding set needs CAP_SETPCAP, so this comes before the uid changes.
+  /// Needs CAP_SETPCAP.
   public static func dropBounding() throws(SystemError) {
     try SystemError.check(cap_reset_ambient(), "clear ambient capabilities")
     for capability in 0..<cap_max_bits() {
@@ -18,7 +18,21 @@ public enum Capabilities {
     }
   }
 
-  /// Empties the inheritable, permitted and effective sets and verifies all five.
+  /// Keeps these of the permitted and effective sets, as far as they are there, and empties the inheritable set.
+  public static func keep(only kept: [Int32]) throws(SystemError) {
+    guard let sets = cap_get_proc() else { throw SystemError("cap_get_proc", errno: Glibc.errno) }
+    defer { cap_free(UnsafeMutableRawPointer(sets)) }
+    var permitted = CAP_CLEAR
+    let present = kept.filter { cap_get_flag(sets, $0, CAP_PERMITTED, &permitted) == 0 && permitted == CAP_SET }
+    try SystemError.check(cap_clear(sets), "clear capabilities")
+    for flag in [CAP_PERMITTED, CAP_EFFECTIVE] where !present.isEmpty {
+      try SystemError.check(cap_set_flag(sets, flag, Int32(present.count), present, CAP_SET), "choose capabilities")
+    }
+    try SystemError.check(cap_set_proc(sets), "drop capabilities")
+  }
+
+  /// Empties the inheritable, permitted and effective sets and reads them back. The kernel empties the ambient set with
+  /// them.
   public static func dropAll() throws(SystemError) {
     guard let none = cap_init() else { throw SystemError("cap_init", errno: Glibc.errno) }
     defer { cap_free(UnsafeMutableRawPointer(none)) }
@@ -26,8 +40,5 @@ public enum Capabilities {
     guard let present = cap_get_proc() else { throw SystemError("cap_get_proc", errno: Glibc.errno) }
     defer { cap_free(UnsafeMutableRawPointer(present)) }
     guard cap_compare(none, present) == 0 else { throw SystemError("capabilities are still there", errno: 0) }
-    for capability in 0..<cap_max_bits() where cap_get_ambient(capability) > 0 {
-      throw SystemError("ambient capability \(capability) is still there", errno: 0)
-    }
   }
 }

@@ -37,7 +37,8 @@ public protocol CellCgroup: AnyObject {
   var handle: Descriptor { get }
   /// Becomes readable when the kernel runs out of memory in the group; nil where it then kills the group itself.
   var outOfMemory: Descriptor? { get }
-  /// Sets the limits. Before the first process is in the group.
+  /// Sets the limits, and from here on counts. Before anything of a job's runs; while the warden's own code enters and
+  /// makes ready, it must neither be throttled nor ended, because the warden waits for it in the same memory.
   func apply(_ limits: CgroupLimits) throws(SystemError)
   /// Puts the calling process, cloned into `handle` and with one thread, under every limit.
   func enter() throws(SystemError)
@@ -61,6 +62,44 @@ extension CellCgroup {
   /// Whether a process, or a zombie nobody reaped, is left.
   public func isPopulated() throws(SystemError) -> Bool {
     try CgroupFile.value("populated", in: handle, CgroupFile.events) != 0
+  }
+}
+
+/// A file of a group that is read more than once, or when there is no time to open it.
+struct CgroupCounter {
+  private let file: Descriptor
+  private let name: String
+
+  init(_ name: String, _ file: Descriptor) {
+    self.file = file
+    self.name = name
+  }
+
+  init(_ name: String, in directory: Descriptor) throws(SystemError) {
+    self.init(name, try Descriptor.open(name, O_RDONLY, at: directory))
+  }
+
+  /// All that these files say fits by far.
+  private static let longest = 4_096
+
+  private func text() throws(SystemError) -> String {
+    var buffer = [UInt8](repeating: 0, count: CgroupCounter.longest)
+    let count = try SystemError.check(pread(file.raw, &buffer, buffer.count, 0), "read \(name)")
+    return String(decoding: buffer[..<count], as: UTF8.self)
+  }
+
+  /// The number behind `key`, where the file has `key value` lines.
+  func value(_ key: String) throws(SystemError) -> UInt64 {
+    guard let value = CgroupFile.value(key, in: try text()) else {
+      throw SystemError("\(name) has no \(key)", errno: 0)
+    }
+    return value
+  }
+
+  /// The number that is the whole content.
+  func number() throws(SystemError) -> UInt64 {
+    guard let number = CgroupFile.number(in: try text()) else { throw SystemError("\(name) holds no number", errno: 0) }
+    return number
   }
 }
 
@@ -104,14 +143,8 @@ enum CgroupFile {
     return nil
   }
 
-  /// The number that is the whole content of a file.
-  static func number(in directory: Descriptor, _ file: String) throws(SystemError) -> UInt64 {
-    let text = try directory.readText(file)
-    guard let number = UInt64(text.split(separator: "\n").first ?? "") else {
-      throw SystemError("\(file) holds no number", errno: 0)
-    }
-    return number
-  }
+  /// The number that is the whole of a text.
+  static func number(in text: String) -> UInt64? { UInt64(text.split(separator: "\n").first ?? "") }
 
   /// rmdir of an empty group; true when it is gone, false while it is busy.
   static func removeGroup(_ name: String, in directory: Descriptor) throws(SystemError) -> Bool {

@@ -85,7 +85,10 @@ public final class CgroupArea {
         }
         own.append(try Descriptor.open(instance.name, O_RDONLY | O_DIRECTORY, at: base))
       }
-      if case .unified = layout { try CgroupArea.enableControllers(in: own[0]) }
+      switch layout {
+      case .unified: try CgroupArea.enableControllers(in: own[0])
+      case .hybrid: try CgroupArea.parents(own).prepare()
+      }
       return (instance, bases, own)
     }
     (instance, bases, own) = found
@@ -98,8 +101,11 @@ public final class CgroupArea {
   /// Fresh groups for one cell.
   public func makeCell(_ name: String) throws(SystemError) -> any CellCgroup {
     if isUnified { return try UnifiedCgroup(name: name, parent: own[0]) }
-    return try HybridCgroup(
-      name: name, parents: .init(handle: own[0], memory: own[1], pids: own[2], cpu: own[3]))
+    return try HybridCgroup(name: name, parents: CgroupArea.parents(own))
+  }
+
+  private static func parents(_ own: [Descriptor]) -> HybridCgroup.HybridParents {
+    .init(handle: own[0], memory: own[1], pids: own[2], cpu: own[3])
   }
 
   /// Kills whatever is left in this warden's groups and removes them. Takes at most `patience` milliseconds.

@@ -32,6 +32,11 @@ public final class Descriptor: Sendable {
     Descriptor(owning: try SystemError.check(fcntl(raw, F_DUPFD_CLOEXEC, 3), "duplicate descriptor"))
   }
 
+  /// Makes `number` name the same open file, instead of whatever it named. Close-on-exec or not.
+  public func copy(to number: Int32, keptOnExecute: Bool) throws(SystemError) {
+    try SystemError.check(cordon_copy_descriptor(raw, number, keptOnExecute ? 0 : 1), "dup3 \(number)")
+  }
+
   public func setNonBlocking() throws(SystemError) {
     let flags = try SystemError.check(fcntl(raw, F_GETFL), "read descriptor flags")
     try SystemError.check(fcntl(raw, F_SETFL, flags | O_NONBLOCK), "set descriptor flags")

@@ -17,9 +17,17 @@ final class HybridCgroup: CellCgroup {
   private(set) var outOfMemory: Descriptor?
   private let name: String
   private let parents: HybridParents
-  private var memory: Descriptor
-  private var pids: Descriptor
-  private var cpu: Descriptor
+  private let memory: Descriptor
+  private let pids: Descriptor
+  private let cpu: Descriptor
+  private var counted: Counted?
+
+  private struct Counted {
+    var oom: CgroupCounter
+    var peak: CgroupCounter
+    var forks: CgroupCounter
+    var time: CgroupCounter
+  }
 
   struct HybridParents {
     var handle: Descriptor
@@ -29,6 +37,9 @@ final class HybridCgroup: CellCgroup {
 
     /// One hierarchy may carry several controllers and then appears several times here.
     var controllers: [Descriptor] { [memory, pids, cpu] }
+
+    /// What groups beneath take over when they are made.
+    func prepare() throws(SystemError) { try memory.writeText("0", to: "memory.swappiness") }
   }
 
   init(name: String, parents: HybridParents) throws(SystemError) {
@@ -53,22 +64,23 @@ final class HybridCgroup: CellCgroup {
   func apply(_ limits: CgroupLimits) throws(SystemError) {
     try memory.writeText("\(limits.memoryBytes)", to: "memory.limit_in_bytes")
     // Memory and swap together may not exceed memory alone. Absent where the kernel does not account swap.
-    if faccessat(memory.raw, HybridCgroup.swapLimit, F_OK, 0) == 0 {
-      try memory.writeText("\(limits.memoryBytes)", to: HybridCgroup.swapLimit)
-    }
-    try memory.writeText("0", to: "memory.swappiness")
+    try memory.writeText("\(limits.memoryBytes)", toOptional: HybridCgroup.swapLimit)
     // TCP buffers have a counter of their own, which counts only once it has a limit. The filter refuses such sockets;
     // this bounds one that comes in by another way. Absent in a kernel without IP.
-    if faccessat(memory.raw, HybridCgroup.socketLimit, F_OK, 0) == 0 {
-      try memory.writeText("\(limits.memoryBytes)", to: HybridCgroup.socketLimit)
-    }
+    try memory.writeText("\(limits.memoryBytes)", toOptional: HybridCgroup.socketLimit)
     try pids.writeText("\(limits.pids)", to: CgroupFile.pidsMax)
-    try cpu.writeText("\(CgroupLimits.cpuPeriodMicroseconds)", to: "cpu.cfs_period_us")
+    // The period is a new group's own.
     try cpu.writeText("\(limits.cpuQuotaMicroseconds)", to: "cpu.cfs_quota_us")
     let control = try Descriptor.open(HybridCgroup.oomControl, O_RDONLY, at: memory)
     let event = Descriptor(owning: try SystemError.check(cordon_eventfd(), "eventfd"))
     try memory.writeText("\(event.raw) \(control.raw)", to: "cgroup.event_control")
     outOfMemory = event
+    counted = Counted(
+      oom: CgroupCounter(HybridCgroup.oomControl, control),
+      peak: try CgroupCounter("memory.max_usage_in_bytes", in: memory),
+      forks: try CgroupCounter(CgroupFile.pidsEvents, in: pids),
+      // Every v2 group accounts processor time, with or without a controller.
+      time: try CgroupCounter(CgroupFile.cpuStat, in: handle))
   }
 
   func enter() throws(SystemError) {
@@ -80,12 +92,10 @@ final class HybridCgroup: CellCgroup {
   }
 
   func counters() throws(SystemError) -> CgroupCounters {
-    CgroupCounters(
-      oomKills: try CgroupFile.value("oom_kill", in: memory, HybridCgroup.oomControl),
-      pidsLimitHits: try CgroupFile.value("max", in: pids, CgroupFile.pidsEvents),
-      // Every v2 group accounts processor time, with or without a controller.
-      cpuMicroseconds: try CgroupFile.value("usage_usec", in: handle, CgroupFile.cpuStat),
-      memoryPeakBytes: try CgroupFile.number(in: memory, "memory.max_usage_in_bytes"))
+    guard let counted else { throw SystemError("count without limits", errno: EINVAL) }
+    return CgroupCounters(
+      oomKills: try counted.oom.value("oom_kill"), pidsLimitHits: try counted.forks.value("max"),
+      cpuMicroseconds: try counted.time.value("usage_usec"), memoryPeakBytes: try counted.peak.number())
   }
 
   func remove() throws(SystemError) -> Bool {

@@ -60,14 +60,13 @@ public struct Landlock {
         "landlock_create_ruleset"))
   }
 
-  /// Grants rights on `path` and everything beneath it.
-  public func allow(_ rights: Rights, beneath path: String) throws(SystemError) {
-    let place = try Descriptor.open(path, cordon_o_path)
+  /// Grants rights on what a descriptor names, O_PATH ones included, and everything beneath it.
+  public func allow(_ rights: Rights, beneath place: Descriptor) throws(SystemError) {
     var status = stat()
-    try SystemError.check(fstat(place.raw, &status), "stat \(path)")
+    try SystemError.check(fstat(place.raw, &status), "stat for landlock")
     let isDirectory = status.st_mode & S_IFMT == S_IFDIR
     let granted = rights.intersection(.known(version)).intersection(isDirectory ? .known(version) : .ofFiles)
-    try SystemError.check(cordon_landlock_allow(rules.raw, place.raw, granted.rawValue), "landlock_add_rule \(path)")
+    try SystemError.check(cordon_landlock_allow(rules.raw, place.raw, granted.rawValue), "landlock_add_rule")
   }
 
   /// Puts the calling process, which has one thread, under the rules. Needs no_new_privs.

@@ -44,35 +44,12 @@ public struct ProcessHandle: Sendable {
     }
   }
 
-  /// fork(2) by clone3(2): `child` runs in the new process and must not return.
-  ///
-  /// Only for a process with one thread; see `cordon_clone`.
-  public static func clone(
-    namespaces: Namespaces = [], cgroup: Descriptor? = nil, child: () -> Never
-  ) throws(SystemError) -> ProcessHandle {
-    var descriptor: Int32 = -1
-    let pid = try SystemError.check(
-      cordon_clone(namespaces.flags, cgroup?.raw ?? -1, &descriptor), "clone3 with \(namespaces.names)")
-    if pid == 0 { child() }
-    return ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
-  }
-
-  /// As `clone`, into the pid namespace of another process and into a group; the child is the caller's all the same.
-  public static func clone(
-    beside member: ProcessHandle, cgroup: Descriptor, child: @escaping () -> Never
-  ) throws(SystemError) -> ProcessHandle {
-    final class Body {
-      let run: () -> Never
-      init(_ run: @escaping () -> Never) { self.run = run }
-    }
-    var descriptor: Int32 = -1
-    let body = Unmanaged.passRetained(Body(child))
-    defer { body.release() }
-    let pid = cordon_clone_beside(
-      member.descriptor.raw, cgroup.raw, &descriptor,
-      { context in Unmanaged<Body>.fromOpaque(context!).takeUnretainedValue().run() }, body.toOpaque())
-    try SystemError.check(pid, "clone3 into a pid namespace")
-    return ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
+  /// How the child has ended, and leaves it to be reaped; nil while it runs.
+  public func peek() throws(SystemError) -> WaitStatus? {
+    var code: Int32 = 0
+    var isSignal: Int32 = 0
+    let ended = try SystemError.check(cordon_peek(processID, &code, &isSignal), "waitid")
+    return ended == 0 ? nil : isSignal == 0 ? .exited(code) : .signaled(code)
   }
 }
 
@@ -99,15 +76,13 @@ public struct ProcessIdentity: Equatable, Sendable {
     return ProcessIdentity(processID: processID, startTicks: ticks)
   }
 
-  /// PF_FORKNOEXEC among `flags`: set by fork, cleared by execve.
-  public static let hasNotExecuted: UInt64 = 0x40
-
-  /// Field 9 of /proc/PID/stat, the kernel's PF_ flags; counted from behind the name, as in `startTicks`.
-  public static func flags(stat: String) -> UInt64? {
+  /// Field 2 of /proc/PID/stat, the name: up to 15 bytes, of any kind.
+  public static func name(stat: String) -> Substring? {
     let bytes = stat.utf8
-    guard let end = bytes.lastIndex(of: UInt8(ascii: ")")) else { return nil }
-    let fields = bytes[bytes.index(after: end)...].split(separator: UInt8(ascii: " "))
-    return fields.count > 6 ? UInt64(Substring(fields[6])) : nil
+    guard let begin = bytes.firstIndex(of: UInt8(ascii: "(")), let end = bytes.lastIndex(of: UInt8(ascii: ")")),
+      begin < end
+    else { return nil }
+    return Substring(bytes[bytes.index(after: begin)..<end])
   }
 
   /// Field 22 of /proc/PID/stat. The name in field 2 may hold spaces and parentheses, so counting starts behind it.

@@ -8,16 +8,7 @@ import Glibc
 
 /// What a job may ask of the kernel.
 enum SystemCallPolicy {
-  /// One comparison: argument `index`, masked, equals `value`.
-  struct Comparison {
-    var index: UInt32
-    var mask: UInt64
-    var value: UInt64
-
-    static func int(_ index: UInt32, _ value: Int64) -> Comparison {
-      Comparison(index: index, mask: 0xFFFF_FFFF, value: UInt64(bitPattern: value) & 0xFFFF_FFFF)
-    }
-  }
+  typealias Comparison = SeccompProgram.Comparison
 
   struct Group {
     /// Why these are allowed.
@@ -106,6 +97,19 @@ enum SystemCallPolicy {
       names: "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self"),
   ]
 
+  /// What a warden may do beyond its jobs, which are under its filter as well.
+  static let wardenAllowed = Group(
+    reason: "to make, look into and end cells",
+    names: """
+      clone clone3 unshare setns mount umount2 open_tree move_mount mount_setattr fsopen fsconfig fsmount pivot_root capset
+      setgroups sethostname readahead getxattr
+      """)
+
+  /// KEYCTL_JOIN_SESSION_KEYRING: for a new cell. LOOP_CTL_GET_FREE and LOOP_CONFIGURE: for outputs on a disk.
+  static let wardenConditional: [(name: String, alternatives: [[Comparison]])] = [
+    ("keyctl", [[.int(0, 1)]]), ("ioctl", ([0x4C82, 0x4C0A] + ioctls.map(\.request)).map { [.int(1, $0)] }),
+  ]
+
   /// All that a cell's init needs once it has given up everything else.
   static let initAllowed = Group(
     reason: "to reap, to wait for the next orphan, to end",
@@ -127,8 +131,8 @@ enum SystemCallPolicy {
     names: "inotify_init inotify_init1 inotify_add_watch inotify_rm_watch")
 
   /// System calls with larger numbers are unknown here: ENOSYS, as on a kernel that lacks them. 449 is futex_waitv.
-  static let newestKnown: Int32 = 450
-  static let newestAnswered: Int32 = 560
+  static let newestKnown: UInt32 = 450
+  static let newestAnswered: UInt32 = 560
 
   /// Answered EOPNOTSUPP, which file tools take as a filesystem without extended attributes.
   static let unsupported = Group(
@@ -191,4 +195,11 @@ enum SystemCallPolicy {
     ("SIOCGIFADDR", 0x8915), ("SIOCGIFNETMASK", 0x891B), ("SIOCGIFMTU", 0x8921), ("SIOCGIFHWADDR", 0x8927),
     ("SIOCGIFINDEX", 0x8933),
   ]
+}
+
+extension SeccompProgram.Comparison {
+  /// The kernel reads an int.
+  static func int(_ index: UInt32, _ value: Int64) -> Self {
+    Self(index: index, mask: 0xFFFF_FFFF, value: UInt64(bitPattern: value) & 0xFFFF_FFFF)
+  }
 }

@@ -34,7 +34,7 @@ final class UnifiedCgroup: CellCgroup {
       pidsLimitHits: try CgroupFile.value("max", in: handle, CgroupFile.pidsEvents),
       cpuMicroseconds: try CgroupFile.value("usage_usec", in: handle, CgroupFile.cpuStat),
       // memory.peak came with Linux 5.19.
-      memoryPeakBytes: try? CgroupFile.number(in: handle, "memory.peak"))
+      memoryPeakBytes: (try? handle.readText("memory.peak")).flatMap(CgroupFile.number))
   }
 
   func remove() throws(SystemError) -> Bool { try CgroupFile.removeGroup(name, in: parent) }

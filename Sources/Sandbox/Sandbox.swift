@@ -51,7 +51,12 @@ public actor Sandbox {
 
   public nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
 
+  /// The thread that serves the cells. A task that prefers it (`withTaskExecutorPreference`) starts cells and hears of their
+  /// ends without being handed from thread to thread, which takes longer than what is done there.
+  public nonisolated var executor: any TaskExecutor { thread.tasks }
+
   private nonisolated let thread: EventThread
+  private nonisolated let null: Descriptor
   private nonisolated let staging: Descriptor
   private let wardenPatience: Duration
   private let cgroupBase: String?
@@ -79,9 +84,10 @@ public actor Sandbox {
     let thread = EventThread(name: "cordon-sandbox")
     let launcher = WardenLauncher(thread: thread)
     do {
+      let null = try failing("spawn", "cannot open /dev/null") { try Descriptor.open("/dev/null") }
       let (warden, facts) = try await launcher.launch(configuration)
       let sandbox = Sandbox(
-        thread: thread, staging: staging, warden: warden, facts: facts, configuration: configuration)
+        thread: thread, staging: staging, null: null, warden: warden, facts: facts, configuration: configuration)
       await sandbox.serve()
       return sandbox
     } catch {
@@ -91,10 +97,11 @@ public actor Sandbox {
   }
 
   private init(
-    thread: EventThread, staging: Descriptor, warden: WardenProcess, facts: WardenFacts,
+    thread: EventThread, staging: Descriptor, null: Descriptor, warden: WardenProcess, facts: WardenFacts,
     configuration: SandboxConfiguration
   ) {
     wardenPatience = configuration.wardenPatience
+    self.null = null
     cgroupBase = configuration.cgroupBase
     self.thread = thread
     self.staging = staging
@@ -161,7 +168,7 @@ public actor Sandbox {
   private func begin(
     _ order: CellOrder, request: CellRequest, chunks: AsyncStream<OutputChunk>.Continuation
   ) throws(SandboxError) {
-    let standard = try JobDescriptors(stdin: request.stdin)
+    let standard = try JobDescriptors(stdin: request.stdin, null: null)
     tell(.run(order), [standard.stdin, standard.stdout.write, standard.stderr.write])
     if let closed { throw closed }
     let cap = request.limits.streamBytes

@@ -3,8 +3,8 @@ import Jobs
 import Sandbox
 
 // Cordon through its public interface, as a worker uses it. The clock of a latency sample starts when `Sandbox.run` is
-// called and stops when the report is there and the output is drained: it includes the hops between the caller's task,
-// the sandbox's thread and the warden, and the end of the cell (killed, empty, counted). The stage, where a program
+// called and stops when the report is there and the output is drained: it includes the ways between the caller's task,
+// which runs on the sandbox's thread, and the warden, and the end of the cell (killed, empty, counted). The stage, where a program
 // needs a file, is written before, as the plain contender's file is. The cell's groups and mounts are taken down
 // after the report; the sustained rate waits for that and for the refilling of the pool.
 
@@ -48,12 +48,15 @@ final class CordonContender: Contender {
     let stage = try Self.stage(program, of: sandbox)
     defer { stage?.remove() }
     let request = Self.request(program, kind: kind, stage: stage, limits: limits)
-    let begin = microseconds()
-    let cell = try await sandbox.run(request)
-    let started = microseconds()
-    for await _ in cell.output {}
-    let report = try await cell.report()
-    let end = microseconds()
+    // As a worker's attempts do.
+    let (begin, started, end, report) = try await withTaskExecutorPreference(sandbox.executor) {
+      let begin = microseconds()
+      let cell = try await sandbox.run(request)
+      let started = microseconds()
+      for await _ in cell.output {}
+      let report = try await cell.report()
+      return (begin, started, microseconds(), report)
+    }
     guard report.facts.outcome == .succeeded else {
       throw BenchError("\(name): \(program.name) ended as \(report.facts.outcome.name)")
     }

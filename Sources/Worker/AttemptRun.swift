@@ -108,11 +108,13 @@ struct AttemptRun: Sendable {
 
   private func runStarted(_ materials: Materials) async -> End {
     do {
-      let cell = try await sandbox.run(materials.request(limits: claim.limits))
-      if let reason = await cellStarted(cell) { cell.stop(reason) }
       let logs = LogForwarder(store: store, worker: worker, claim: claim)
-      await logs.forward(cell.output)
-      let ended = try await cell.report()
+      let ended = try await withTaskExecutorPreference(sandbox.executor) {
+        let cell = try await sandbox.run(materials.request(limits: claim.limits))
+        if let reason = await cellStarted(cell) { cell.stop(reason) }
+        await logs.forward(cell.output)
+        return try await cell.report()
+      }
       defer { ended.discardOutputs() }
       if ended.facts.stopped == .abandoned {
         return await giveBack(started: true, reason: "stopped before it ended")

@@ -5,7 +5,7 @@ import WardenProtocol
 /// One cell, from its first process to the removal of its groups. State only; `Supervisor` acts.
 final class Cell {
   enum Phase: Equatable {
-    /// Its process builds it, and where the shape says so starts an interpreter.
+    /// Its interpreter starts.
     case building
     /// Whole and unused.
     case waiting
@@ -27,11 +27,9 @@ final class Cell {
   let initProcess: ProcessHandle
   /// The job's process, a child of the warden.
   let main: ProcessHandle
-  /// The process that makes /output on a disk; nil once it was reaped, and for most cells.
-  var diskMaker: ProcessHandle?
   let socket: PacketSocket
   let user: UInt32
-  var phase = Phase.building
+  var phase: Phase
   /// Nil while nobody has asked for it.
   var order: CellOrder?
   /// The job's 0, 1, 2; let go of once they were sent.
@@ -39,11 +37,9 @@ final class Cell {
   var namespaces: [String] = []
   /// The cell's mount namespace, for what an order mounts; also keeps its end off the job's last moment.
   var mounts: Descriptor?
-  var output: Descriptor? {
-    didSet { if let output, emptyOutput == nil { emptyOutput = try? FilesystemSpace.of(output) } }
-  }
-  /// The space of /output before the job.
-  private(set) var emptyOutput: FilesystemSpace?
+  var output: Descriptor?
+  /// The space of /output before the job, where it lies on a disk.
+  let emptyOutput: FilesystemSpace?
   var result: Descriptor?
   /// Why no job byte ran.
   var refusal: Refusal?
@@ -74,7 +70,7 @@ final class Cell {
 
   init(
     serial: UInt64, shape: CellShape, group: any CellCgroup, initProcess: ProcessHandle, main: ProcessHandle,
-    socket: PacketSocket, user: UInt32, deadline: Instant
+    socket: PacketSocket, user: UInt32, areas: CellFilesystem.Areas, deadline: Instant
   ) {
     self.serial = serial
     self.shape = shape
@@ -84,6 +80,9 @@ final class Cell {
     self.socket = socket
     self.user = user
     self.deadline = deadline
+    (output, result) = (areas.output, areas.result)
+    emptyOutput = shape.outputs == .disk ? try? FilesystemSpace.of(areas.output) : nil
+    phase = shape.runtime == .program ? .waiting : .building
   }
 
   /// What the worker calls it; nil while it is nobody's.
@@ -110,7 +109,6 @@ final class Cell {
   /// look in the end as if it never had.
   func noteSpace(_ now: Instant) {
     if let output, let space = try? FilesystemSpace.of(output) { outputRanOut = isExhausted(space) }
-    reapDiskMaker()
     spaceCheckAt = outputRanOut ? nil : now.advanced(milliseconds: Cell.spaceCheckMilliseconds)
   }
 

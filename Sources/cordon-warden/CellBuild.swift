@@ -6,58 +6,68 @@ import WardenProtocol
 // the kernel really gave them.
 
 extension Cell {
-  /// Makes groups of the shape's limits, an init in fresh namespaces, and the job's process in both.
+  /// Makes groups, an init in fresh namespaces, and the job's process in both; sets the shape's limits; and looks at what
+  /// came of it. A program's process then waits for its order; an interpreter is on its way to that.
   static func build(
-    serial: UInt64, shape: CellShape, user: UInt32, host: Host, patienceMilliseconds: Int64
+    serial: UInt64, shape: CellShape, user: UInt32, host: Host, own: NamespaceIdentities,
+    patienceMilliseconds: Int64, disk: DetachedMount? = nil
   ) throws(Refusal) -> Cell {
     let group = try requiring("cgroup") { () throws(SystemError) in try host.cgroups.makeCell("cell-\(serial)") }
-    var disk: OutputDisk.Begun?
     do throws(Refusal) {
-      // First: it takes longest, and has no descriptor of what comes after.
-      disk = try OutputDisk.begin(shape: shape, user: user, host: host)
-      try requiring("cgroup.limits") { () throws(SystemError) in
-        try group.apply(
-          CgroupLimits(memoryBytes: shape.memoryBytes, pids: shape.pids, cpuMillis: shape.cpuMillis))
-      }
-      let gate = try requiring("cell") { () throws(SystemError) in try Descriptor.pipe() }
-      let cell = CellInit(user: host.users.initUser, filter: host.initFilter)
-      let initProcess = try requiring(
-        "namespaces", fix: "allow namespaces: sysctl user.max_*_namespaces; CAP_SYS_ADMIN in a container"
-      ) { () throws(SystemError) in
-        try ProcessHandle.clone(namespaces: .begun) { cell.run(gate: gate.read, warden: host.own, null: host.null) }
-      }
+      let initProcess = try CellInit(host: host).spawn()
       do throws(Refusal) {
-        // After the init was made: it would keep an end open that tells by closing.
-        let (mine, theirs) = try requiring("cell") { () throws(SystemError) in try PacketSocket.pair() }
-        let job = JobProcess(
-          user: user, group: host.mode.group(of: user), mode: host.mode, filter: host.filter, landlock: host.landlock,
-          shape: shape, disk: disk?.socket)
-        let main = try requiring("namespaces.pid") { () throws(SystemError) in
-          try ProcessHandle.clone(beside: initProcess, cgroup: group.handle) {
-            job.run(socket: theirs, initProcess: initProcess.descriptor, cgroup: group, null: host.null)
+        let (main, areas, socket) = try makeJob(
+          JobProcess(host: host, user: user, shape: shape, disk: disk), group, initProcess)
+        let cell = Cell(
+          serial: serial, shape: shape, group: group, initProcess: initProcess, main: main, socket: socket,
+          user: user, areas: areas, deadline: Instant.now.advanced(milliseconds: patienceMilliseconds))
+        do throws(Refusal) {
+          try requiring("cgroup.limits") { () throws(SystemError) in
+            try group.apply(
+              CgroupLimits(memoryBytes: shape.memoryBytes, pids: shape.pids, cpuMillis: shape.cpuMillis))
           }
+          try cell.verify(host: host, own: own)
+          return cell
+        } catch {
+          main.end()
+          throw error
         }
-        try requiring("cell") { () throws(SystemError) in try mine.descriptor.setNonBlocking() }
-        let made = Cell(
-          serial: serial, shape: shape, group: group, initProcess: initProcess, main: main, socket: mine, user: user,
-          deadline: Instant.now.advanced(milliseconds: patienceMilliseconds))
-        made.diskMaker = disk?.maker
-        return made
       } catch {
-        try? initProcess.signal(SIGKILL)
-        for _ in 0..<1_000 where (try? initProcess.reap()) == .some(nil) { usleep(1_000) }
+        initProcess.end()
         throw error
       }
     } catch {
-      disk?.abandon()
-      _ = try? group.remove()
+      for _ in 0..<100 where (try? group.remove()) == false { usleep(1_000) }
       throw error
     }
   }
 
+  private static func makeJob(
+    _ job: JobProcess, _ group: any CellCgroup, _ initProcess: ProcessHandle
+  ) throws(Refusal) -> (ProcessHandle, CellFilesystem.Areas, PacketSocket) {
+    let host = job.host
+    let (mine, theirs) = try requiring("cell") { () throws(SystemError) in
+      let pair = try PacketSocket.pair()
+      try pair.0.descriptor.setNonBlocking()
+      try pair.1.descriptor.copy(to: host.slot.raw, keptOnExecute: false)
+      return pair
+    }
+    // It would keep an end open that tells by closing.
+    defer { try? host.null.copy(to: host.slot.raw, keptOnExecute: false) }
+    return try withExtendedLifetime(theirs) { () throws(Refusal) in
+      let execution: Execution =
+        switch job.shape.runtime {
+        case .program: host.program.jobExecution
+        case .python(let imports): PythonProgram(imports: imports).execution
+        }
+      let (main, areas) = try job.spawn(execution, in: group, beside: initProcess)
+      return (main, areas, mine)
+    }
+  }
+
   /// Checks that the job's process is under every limit and in namespaces of its own, and keeps a way into its mount
-  /// namespace. After `prepared`, before any order.
-  func verify(host: Host, own: NamespaceIdentities) throws(Refusal) {
+  /// namespace. Before any order.
+  private func verify(host: Host, own: NamespaceIdentities) throws(Refusal) {
     let process = "\(main.processID)"
     let membership = try requiring("cgroup.attach") { () throws(SystemError) in
       try host.proc.readText("\(process)/cgroup")
@@ -76,6 +86,9 @@ extension Cell {
     let fromWarden = identities.differing(from: own, among: .cell)
     for name in Namespaces.cell.names where !fromWarden.contains(name) {
       throw Refusal(control: "namespaces.\(name)", stage: "the cell shares it with the warden")
+    }
+    guard identities.identities["mnt"] != host.templateIdentity else {
+      throw Refusal(control: "namespaces.mnt", stage: "the cell shares it with every other")
     }
     mounts = try requiring("namespaces.mnt") { () throws(SystemError) in
       try Descriptor.open("\(process)/ns/mnt", O_RDONLY, at: host.proc)

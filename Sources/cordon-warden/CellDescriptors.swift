@@ -2,24 +2,32 @@ import CLinux
 import Glibc
 import Kernel
 
-/// What a process forked from the warden keeps of its descriptors.
-enum CellDescriptors {
-  /// Numbers the two descriptors get.
-  static let first: Int32 = 3
-  static let second: Int32 = 4
+// A process of a cell begins with the warden's descriptors, those of sibling cells among them. It takes a table of its own
+// with the low numbers alone, which are those the warden opened when it started: copying all of them would make a start
+// dearer with every cell that lives.
 
-  /// Leaves /dev/null as 0, 1 and 2, and the two given. Copies of the warden's other descriptors, those of sibling cells
-  /// among them, are gone after this; the objects that held them must never be used again in this process.
-  static func keepOnly(_ one: Descriptor, _ two: Descriptor, null: Descriptor) -> (Int32, Int32) {
-    // Out of the way first: either may have a number that is about to be taken.
-    let (high, higher) = (fcntl(one.raw, F_DUPFD_CLOEXEC, lowestCopy), fcntl(two.raw, F_DUPFD_CLOEXEC, lowestCopy))
-    for standard: Int32 in 0...2 where null.raw != standard { dup2(null.raw, standard) }
-    dup2(high, first)
-    dup2(higher, second)
-    cordon_close_range(UInt32(second) + 1, UInt32.max)
-    cordon_cloexec_range(UInt32(first), UInt32(second))
-    return (first, second)
+/// Numbers of descriptors in the processes of a cell.
+enum CellDescriptors {
+  /// The socket to the warden. In the warden itself it is the control socket.
+  static let socket: Int32 = 3
+  /// What the process executes.
+  static let program: Int32 = 4
+
+  /// Takes a table of its own: /dev/null as 0, 1 and 2, the socket where there is one, the program, and for the time
+  /// before the execve the numbers below `reserved`. Objects that hold a descriptor from before must not go away in this
+  /// process afterwards.
+  static func takeOwn(socket: Descriptor?, null: Descriptor, below reserved: Int32) throws(SystemError) {
+    try SystemError.check(cordon_own_descriptors(UInt32(reserved)), "close_range")
+    for standard: Int32 in 0...2 { try null.copy(to: standard, keptOnExecute: true) }
+    if let socket {
+      try socket.copy(to: CellDescriptors.socket, keptOnExecute: true)
+    } else {
+      close(CellDescriptors.socket)
+    }
   }
 
-  private static let lowestCopy: Int32 = 16
+  /// Closes all but the socket and the program, which the execve closes.
+  static func closeOthers() throws(SystemError) {
+    try SystemError.check(cordon_close_range(UInt32(program) + 1, UInt32.max), "close_range")
+  }
 }

@@ -21,48 +21,56 @@ struct CellFilesystem {
     (container: --security-opt systempaths=unconfined)
     """
 
-  /// Lays them all, and returns the roots of /output and /result. In a process that has joined the cell's namespaces and
-  /// is still privileged. `disk` is where /output comes from if it lies on one.
-  func lay(disk: PacketSocket) throws(Refusal) -> (output: Descriptor, result: Descriptor) {
+  /// What the warden keeps of a cell's filesystems.
+  struct Areas {
+    /// The root of /output.
+    var output: Descriptor
+    /// The root of /result.
+    var result: Descriptor
+  }
+
+  /// Lays them all. In a process that has joined the cell's namespaces and is still privileged.
+  ///
+  /// - Parameter disk: what /output is, where it does not lie in memory.
+  func lay(disk: DetachedMount?) throws(Refusal) -> Areas {
     try requiring("proc", fix: CellFilesystem.proc) { () throws(SystemError) in
-      // The instance is that of the pid namespace of the process that makes it.
-      let proc = try DetachedMount.create(
-        "proc", options: [("subset", "pid"), ("hidepid", "2")], attributes: [.noSetuid, .noDevices, .noExecution])
-      if mode == .userNamespace { try MountNamespace.unmount(Template.Path.proc) }
-      try proc.attach(at: Template.Path.proc)
-    }
-    let onDisk = try shape.outputs == .disk ? OutputDisk.receive(from: disk) : nil
-    return try requiring("mounts") { () throws(SystemError) in
-      try MountNamespace.unmount(Template.Path.staging)
-      try temporary([]).attach(at: Template.Path.temporary)
-      try temporary(.noExecution).attach(at: Template.Path.sharedMemory)
-      if let onDisk {
-        try onDisk.attach(at: Template.Path.output)
+      if mode == .userNamespace {
+        // The host's stays until the kernel has seen it, and then goes.
+        let proc = try DetachedMount.create("proc", options: CellFilesystem.procOptions, attributes: Self.hidden)
+        try MountNamespace.unmount(Template.Path.proc)
+        try proc.attach(at: Template.Path.proc)
       } else {
-        try outputInMemory().attach(at: Template.Path.output)
+        // The instance is that of the pid namespace of the process that makes it.
+        try MountNamespace.mount(
+          "proc", at: Template.Path.proc, options: CellFilesystem.procOptions, attributes: Self.hidden)
       }
-      let result = try memory(
-        bytes: CellFilesystem.pages(shape.resultBytes) + CellFilesystem.pageBytes,
+    }
+    return try requiring("mounts") { () throws(SystemError) in
+      try temporary(at: Template.Path.temporary, [])
+      try temporary(at: Template.Path.sharedMemory, .noExecution)
+      if let disk { try disk.attach(at: Template.Path.output) } else { try outputInMemory() }
+      try memory(
+        at: Template.Path.result, bytes: CellFilesystem.pages(shape.resultBytes) + CellFilesystem.pageBytes,
         inodes: Int64(CellFilesystem.resultInodes), mode: "0700", .noExecution)
-      try result.attach(at: Template.Path.result)
       let flags = O_RDONLY | O_DIRECTORY
-      return (
-        try Descriptor.open(Template.Path.output, flags), try Descriptor.open(Template.Path.result, flags)
-      )
+      return Areas(
+        output: try Descriptor.open(Template.Path.output, flags),
+        result: try Descriptor.open(Template.Path.result, flags))
     }
   }
 
-  /// What the job may do with files, told to Landlock as well. Nothing where the kernel has none.
-  func restrict(version: Int32?) throws(SystemError) {
-    guard let version else { return }
-    let rules = try Landlock(version: version)
-    try rules.allow(.read, beneath: "/")
-    for path in Template.programs where access(path, F_OK) == 0 { try rules.allow(.execute, beneath: path) }
+  private static let procOptions = [("subset", "pid"), ("hidepid", "2")]
+  private static let hidden: MountAttributes = [.noSetuid, .noDevices, .noExecution]
+
+  /// What the job may do with files, told to Landlock as well. In the job's own process, with a table of its own.
+  func restrict(_ landlock: LandlockGrounds) throws(SystemError) {
+    let rules = try Landlock(version: landlock.version)
+    for (place, rights) in landlock.shared { try rules.allow(rights, beneath: place) }
     for path in [Template.Path.temporary, Template.Path.sharedMemory, Template.Path.output, Template.Path.result] {
-      try rules.allow([.write, .change], beneath: path)
+      let executable: Landlock.Rights = path == Template.Path.temporary ? .execute : []
+      let place = try Descriptor.open(path, cordon_o_path)
+      try rules.allow(Landlock.Rights([.write, .change]).union(executable), beneath: place)
     }
-    try rules.allow(.execute, beneath: Template.Path.temporary)
-    for device in Template.devices { try rules.allow([.read, .write], beneath: "/dev/\(device)") }
     try rules.restrict()
   }
 
@@ -75,23 +83,22 @@ struct CellFilesystem {
 
   /// One page and one inode more than the limit, beside the root's own inode: an area that has neither left has been
   /// asked for more than its limit, and one that is merely full has not.
-  private func outputInMemory() throws(SystemError) -> DetachedMount {
+  private func outputInMemory() throws(SystemError) {
     try memory(
-      bytes: CellFilesystem.pages(shape.outputBytes) + CellFilesystem.pageBytes, inodes: shape.outputFiles + 2,
-      mode: "0700", .noExecution)
+      at: Template.Path.output, bytes: CellFilesystem.pages(shape.outputBytes) + CellFilesystem.pageBytes,
+      inodes: shape.outputFiles + 2, mode: "0700", .noExecution)
   }
 
-  private func temporary(_ attributes: MountAttributes) throws(SystemError) -> DetachedMount {
+  private func temporary(at path: String, _ attributes: MountAttributes) throws(SystemError) {
     try memory(
-      bytes: shape.temporaryBytes, inodes: Int64(CellFilesystem.temporaryInodes), mode: "1777", attributes)
+      at: path, bytes: shape.temporaryBytes, inodes: Int64(CellFilesystem.temporaryInodes), mode: "1777", attributes)
   }
 
-  /// A tmpfs that belongs to the job. A size or number of 0 would mean no limit, so the least is one page.
   private func memory(
-    bytes: Int64, inodes: Int64, mode: String, _ attributes: MountAttributes
-  ) throws(SystemError) -> DetachedMount {
-    try DetachedMount.create(
-      "tmpfs",
+    at path: String, bytes: Int64, inodes: Int64, mode: String, _ attributes: MountAttributes
+  ) throws(SystemError) {
+    try MountNamespace.mount(
+      "tmpfs", at: path,
       options: [
         ("size", "\(max(CellFilesystem.pageBytes, CellFilesystem.pages(bytes)))"), ("nr_inodes", "\(inodes)"),
         ("mode", mode), ("uid", "\(user)"), ("gid", "\(group)"),

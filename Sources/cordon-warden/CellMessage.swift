@@ -4,45 +4,64 @@ import WardenProtocol
 // What a job's own process tells the warden before it becomes the job, over the cell's packet socket; in the other
 // direction goes one packet, the order itself. The job never holds an end of it.
 
-/// One packet from a cell.
+/// One packet from a cell. None carries a descriptor.
 enum CellMessage: Equatable {
-  /// Descriptors: root of /output, root of /result. The cell is built, and the process confined.
-  case prepared
-  /// No descriptors. An interpreter that was to be started has come up, and waits.
+  /// An interpreter that was to be started has come up, and waits.
   case ready
-  /// No descriptors. The process is about to execute the job.
+  /// The process is about to execute the job.
   case running(since: Instant)
-  /// No descriptors. The cell cannot be made as ordered, or its program not be executed.
-  case refused(Refusal)
+  /// The job was not executed: at which step, and the errno.
+  case failed(Step, errno: Int32)
 
-  static let preparedTag: UInt8 = 1
-  static let readyTag: UInt8 = 2
-  static let runningTag: UInt8 = 3
-  static let refusedTag: UInt8 = 4
+  /// As in `cordon-cell`, which writes these bytes.
+  enum Step: UInt8, CaseIterable {
+    case order = 1
+    case streams = 2
+    case directory = 3
+    case execute = 4
+  }
+
+  static let readyTag: UInt8 = 1
+  static let runningTag: UInt8 = 2
+  static let failedTag: UInt8 = 3
 
   /// The bytes of the packet.
   var encoded: [UInt8] {
     switch self {
-    case .prepared: [CellMessage.preparedTag]
     case .ready: [CellMessage.readyTag]
     case .running(let since):
       [CellMessage.runningTag] + withUnsafeBytes(of: since.microseconds.littleEndian, Array.init)
-    case .refused(let refusal): [CellMessage.refusedTag] + WardenReply.cannot(refusal).encoded
+    case .failed(let step, let errno):
+      [CellMessage.failedTag, step.rawValue] + withUnsafeBytes(of: errno.littleEndian, Array.init)
     }
   }
 
   /// Nil for anything else.
   init?(decoding bytes: [UInt8]) {
     switch (bytes.first, bytes.count) {
-    case (CellMessage.preparedTag, 1): self = .prepared
     case (CellMessage.readyTag, 1): self = .ready
     case (CellMessage.runningTag, 1 + MemoryLayout<Int64>.size):
-      let microseconds = bytes.dropFirst().reversed().reduce(Int64(0)) { $0 << 8 | Int64($1) }
-      self = .running(since: Instant(microseconds: microseconds))
-    case (CellMessage.refusedTag, _):
-      guard case .cannot(let refusal)? = try? WardenReply(decoding: Array(bytes.dropFirst())) else { return nil }
-      self = .refused(refusal)
+      self = .running(since: Instant(microseconds: CellMessage.number(bytes.dropFirst())))
+    case (CellMessage.failedTag, 2 + MemoryLayout<Int32>.size):
+      guard let step = Step(rawValue: bytes[1]) else { return nil }
+      self = .failed(step, errno: CellMessage.number(bytes.dropFirst(2)))
     default: return nil
+    }
+  }
+
+  /// As many bytes as the number has, the lowest first.
+  private static func number<Number: FixedWidthInteger>(_ bytes: ArraySlice<UInt8>) -> Number {
+    bytes.reversed().reduce(0) { $0 << 8 | Number(truncatingIfNeeded: $1) }
+  }
+
+  /// Why the job was not executed, for the worker; nil for other messages.
+  func refusal(of program: String) -> Refusal? {
+    guard case .failed(let step, let errno) = self else { return nil }
+    return switch step {
+    case .order: Refusal(control: "order", stage: "the process that waits does not understand it", errno: errno)
+    case .streams: Refusal(control: "job", stage: "give it its streams", errno: errno)
+    case .directory: Refusal(control: "job", stage: "chdir \(Template.Path.job)", errno: errno)
+    case .execute: Refusal(control: "exec", stage: "execve \(program.prefix(1_024))", errno: errno)
     }
   }
 }

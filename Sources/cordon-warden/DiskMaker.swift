@@ -9,6 +9,9 @@ struct DiskMaker {
   var user: UInt32
   var group: UInt32
 
+  /// What is said with the mount; what goes wrong is said as the warden says it to the worker.
+  static let made: [UInt8] = []
+
   /// Numbers of the descriptors that are kept, in the order they are given in.
   private static let firstKept: Int32 = 3
   private static let space = """
@@ -24,10 +27,10 @@ struct DiskMaker {
     do throws(Refusal) {
       let mount = try make(directory: kept[1], devices: kept[2], control: kept[3], proc: kept[4], disk.program)
       try requiring(OutputDisk.controlName) { () throws(SystemError) in
-        try warden.send(CellMessage.prepared.encoded, descriptors: [mount.descriptor])
+        try warden.send(DiskMaker.made, descriptors: [mount.descriptor])
       }
     } catch {
-      try? warden.send(CellMessage.refused(error).encoded)
+      try? warden.send(WardenReply.cannot(error).encoded)
     }
     _exit(0)
   }
@@ -57,14 +60,12 @@ struct DiskMaker {
   }
 
   private func format(_ file: Descriptor, _ program: String) throws(Refusal) {
-    let arguments = JobProcess.strings([program] + geometry.arguments(path: DiskMaker.path(of: file)))
     // No profile of the host's, and no /etc/mtab that would say what is mounted.
-    let environment = JobProcess.strings(["MKE2FS_CONFIG=/dev/null", "EXT2FS_NO_MTAB_OK=1", "PATH=/usr/sbin:/usr/bin"])
-    let process = try step { () throws(SystemError) in
-      try ProcessHandle.clone {
-        if cordon_die_with_parent() == 0, fcntl(file.raw, F_SETFD, 0) == 0 { execve(program, arguments, environment) }
-        _exit(127)
-      }
+    let execution = Execution(
+      path: program, arguments: [program] + geometry.arguments(path: DiskMaker.path(of: file)),
+      environment: ["MKE2FS_CONFIG=/dev/null", "EXT2FS_NO_MTAB_OK=1", "PATH=/usr/sbin:/usr/bin"])
+    let (process, _) = try step { () throws(SystemError) in
+      try ProcessHandle.spawn(execution) { cordon_die_with_parent() == 0 && fcntl(file.raw, F_SETFD, 0) == 0 }
     }
     var status: Int32 = 0
     while waitpid(process.processID, &status, 0) < 0, errno == EINTR {}
@@ -97,7 +98,7 @@ struct DiskMaker {
   /// Beneath the root of a proc filesystem.
   private static func path(of descriptor: Descriptor) -> String { "self/fd/\(descriptor.raw)" }
 
-  /// Leaves /dev/null as 0 and 1, the warden's log as 2, and those given. As `CellDescriptors.keepOnly`.
+  /// Leaves /dev/null as 0 and 1, the warden's log as 2, and those given.
   private static func keepOnly(_ descriptors: [Descriptor], null: Descriptor) -> [Descriptor] {
     let lowestCopy: Int32 = 16
     let copies = descriptors.map { fcntl($0.raw, F_DUPFD_CLOEXEC, lowestCopy) }

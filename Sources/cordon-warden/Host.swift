@@ -5,6 +5,12 @@ import WardenProtocol
 
 /// What the warden holds of its host once it has left it: descriptors that were opened before, facts and the filter.
 struct Host {
+  /// What the processes of a cell execute first.
+  var program: CellProgram
+  /// Where the end of a new cell's socket is put for its process; /dev/null while there is none.
+  var slot: Descriptor
+  /// Every descriptor that such a process needs has a number below this.
+  var reservedDescriptors: Int32
   var mode: WardenFacts.Mode
   /// The host's proc filesystem.
   var proc: Descriptor
@@ -13,6 +19,10 @@ struct Host {
   var own: Descriptor
   /// The warden's own mount namespace, to come back to.
   var mountNamespace: Descriptor
+  /// The one whose copy every cell gets.
+  var template: Descriptor
+  /// What the kernel calls that.
+  var templateIdentity: String?
   /// The staging directory, in the warden's mount namespace.
   var staging: Descriptor
   var cgroups: CgroupArea
@@ -20,8 +30,8 @@ struct Host {
   var filter: SeccompFilter
   /// Of every cell's init.
   var initFilter: SeccompFilter
-  /// Version of the kernel's Landlock; nil where it has none.
-  var landlock: Int32?
+  /// Nil where the kernel has none.
+  var landlock: LandlockGrounds?
   var users: UserAllocator
   /// Of the process that was started, before it moved anywhere.
   var hostNamespaces: NamespaceIdentities
@@ -35,10 +45,13 @@ struct Host {
   /// Takes the warden from the host into the template. Only once, before anything else.
   static func prepare(_ configuration: Configuration) throws -> Host {
     _ = setsid()
+    cordon_reset_signals()
     // A live cell is about a dozen descriptors.
     _ = cordon_limit(Int32(CORDON_RLIMIT_NOFILE), .max)
     umask(0o022)
+    let program = try CellProgram.take()
     let null = try Descriptor.open("/dev/null", O_RDWR)
+    let slot = try null.duplicate()
     let proc = try openProc()
     let mode: WardenFacts.Mode = geteuid() == 0 ? .root : .userNamespace
     let users: UserAllocator
@@ -58,24 +71,40 @@ struct Host {
     let filter = try requiring("seccomp", fix: "install libseccomp 2.5 or later") { () throws(SystemError) in
       try SeccompFilter.compile()
     }
-    let initFilter = try requiring("seccomp") { () throws(SystemError) in try SeccompFilter.compileForInit() }
+    let initFilter = try requiring("seccomp") { () throws(SystemError) in
+      try SeccompFilter.compileForInit(program: CellDescriptors.program)
+    }
     let hostNamespaces = try NamespaceIdentities.read("self", proc: proc)
     let disk = OutputDisk.find(directory: configuration.outputs, mode: mode)
+    let template: Descriptor
+    let templateIdentity: String?
     do {
       try enterNamespaces(mode, proc: proc)
       let fix = "the template needs Linux 5.12 (mount_setattr), a tmpfs and an existing --staging directory"
-      try requiring("mounts", fix: fix) { () throws(SystemError) in
+      (template, templateIdentity) = try requiring("mounts", fix: fix) { () throws(SystemError) in
         let group = { user in mode.group(of: user) }
-        try Template(staging: configuration.staging, mode: mode, users: users.passwdEntries, group: group).enter()
+        let staging = try Template(
+          staging: configuration.staging, mode: mode, users: users.passwdEntries, group: group
+        ).enter()
+        let template = try namespace("mnt", proc)
+        let identity = try NamespaceIdentities.read("self", proc: proc).identities["mnt"]
+        try Namespaces.mount.unshare()
+        try staging.attach(at: Template.Path.staging)
+        return (template, identity)
       }
     } catch {
       cgroups.remove(patience: 0)
       throw error
     }
+    let landlock = try requiring("landlock") { () throws(SystemError) in try LandlockGrounds.open() }
+    let own = try ownProcess()
     return Host(
-      mode: mode, proc: proc, null: null, own: try ownProcess(),
-      mountNamespace: try namespace("mnt", proc), staging: try openStaging(), cgroups: cgroups, filter: filter,
-      initFilter: initFilter, landlock: Landlock.version(), users: users,
+      program: program, slot: slot,
+      reservedDescriptors: 1 + ([null, slot, own] + (landlock?.shared.map(\.place) ?? [])).map(\.raw).max()!,
+      mode: mode, proc: proc, null: null, own: own,
+      mountNamespace: try namespace("mnt", proc), template: template, templateIdentity: templateIdentity,
+      staging: try openStaging(), cgroups: cgroups, filter: filter,
+      initFilter: initFilter, landlock: landlock, users: users,
       hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups), disk: disk)
   }
 
@@ -107,8 +136,9 @@ struct Host {
   private static func enterNamespaces(_ mode: WardenFacts.Mode, proc: Descriptor) throws {
     switch mode {
     case .root:
+      // An own network namespace: the warden has no use for any.
       try requiring("namespaces.mnt", fix: "run the warden with CAP_SYS_ADMIN") { () throws(SystemError) in
-        try Namespaces.mount.unshare()
+        try Namespaces([.mount, .network]).unshare()
       }
     case .userNamespace:
       let user = geteuid()
@@ -118,7 +148,7 @@ struct Host {
         kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0
         """
       try requiring("namespaces.user", fix: fix) { () throws(SystemError) in
-        try Namespaces([.user, .mount]).unshare()
+        try Namespaces([.user, .mount, .network]).unshare()
         try proc.writeText("deny", to: "self/setgroups")
         try proc.writeText("\(user) \(user) 1", to: "self/uid_map")
         try proc.writeText("\(group) \(group) 1", to: "self/gid_map")

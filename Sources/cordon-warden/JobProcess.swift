@@ -5,116 +5,91 @@ import WardenProtocol
 
 // Theory of operation
 //
-// The main process of a job, forked from the warden into the cell's pid namespace and its groups; the warden is its
-// parent and learns from the kernel how it ended. It builds the cell, makes itself harmless and then waits for the order,
-// so that as little as possible is left to do when one comes. In this order, and the order matters:
+// The main process of a job, born in the cell's pid namespace and its groups; the warden is its parent and learns from the
+// kernel how it ended. It builds the cell and makes itself harmless, in the warden's memory and while the warden waits;
+// then it executes what waits for the order, so that as little as possible is left to do when one comes. In this order,
+// and the order matters:
 //
 //   enter    the v1 groups, so that everything it makes from here on is charged to the cell; the namespaces of the cell's
-//            init; then only its own socket is left of the warden's descriptors. A cgroup namespace, now that the groups
-//            are known.
-//   build    lo up, host name, /proc and the cell's filesystems (`CellFilesystem`).
-//   give up  terminal session, resources, keyring, bounding capabilities (which needs privilege), groups and uid, all other
-//            capabilities, the right to gain any (no_new_privs), inherited signal state, files beyond the granted
-//            (Landlock), and last the system calls (the filter). From here on it is as confined as the job.
-//   wait     `prepared` goes to the warden with the roots of /output and /result; then the order comes, or end of file:
-//            the warden has no use for this cell, or is gone.
+//            init; a cgroup namespace, now that the groups are known.
+//   build    host name, /proc and the cell's filesystems (`CellFilesystem`), whose roots stay with the warden.
+//   give up  descriptors but its own, terminal session, resources, keyring, groups and uid, all capabilities (the bounding
+//            set was the warden's to empty), the right to gain any (no_new_privs), inherited signal state, files beyond the
+//            granted (Landlock), and last the system calls (the filter). From here on it is as confined as the job.
+//   wait     in `cordon-cell`, or an interpreter with a program of ours (`PythonProgram`): the order comes, or end of
+//            file: the warden has no use for this cell, or is gone. Only now, with memory of its own, is it put under
+//            the limits of its groups.
 //   start    0, 1 and 2, the working directory, the word that it runs, execve. The socket closes with the execve, which
 //            tells the warden that the job runs; if it fails, what failed follows on the socket instead.
 //
-// A started interpreter (`CellRuntime`) executes between wait and start; its program (`PythonProgram`) does the rest.
+// No loopback interface is brought up: a cell has no socket that could use it.
 
-/// The main process of one job, from its fork to its execve.
+/// The main process of one job, from its birth to its wait.
 struct JobProcess {
+  var host: Host
   var user: UInt32
-  var group: UInt32
-  var mode: WardenFacts.Mode
-  var filter: SeccompFilter
-  var landlock: Int32?
   var shape: CellShape
-  /// Where /output comes from if it lies on a disk.
-  var disk: PacketSocket?
+  /// What /output is, where it does not lie in memory.
+  var disk: DetachedMount?
 
   private static let hostName = "cell"
 
-  /// Never returns. `initProcess` is the pidfd of the cell's init.
-  func run(socket: PacketSocket, initProcess: Descriptor, cgroup: any CellCgroup, null: Descriptor) -> Never {
-    var warden = socket
-    do {
-      try requiring("cgroup.attach") { () throws(SystemError) in try cgroup.enter() }
-      try requiring("namespaces") { () throws(SystemError) in try Namespaces.joined.enter(initProcess) }
-      let (raw, other) = CellDescriptors.keepOnly(socket.descriptor, disk?.descriptor ?? null, null: null)
-      warden = PacketSocket(Descriptor(owning: raw))
-      let areas = try build(disk: PacketSocket(Descriptor(owning: other)))
-      try requiring("job") { () throws(SystemError) in try giveUp() }
-      try tell(.prepared, warden, [areas.output, areas.result])
-      switch shape.runtime {
-      case .program: try start(warden)
-      case .python(let imports): throw PythonProgram(imports: imports).execute(warden)
+  /// The process, waiting, and the roots of /output and /result. The socket is the one in `host.slot`.
+  func spawn(
+    _ execution: Execution, in cgroup: any CellCgroup, beside initProcess: ProcessHandle
+  ) throws(Refusal) -> (process: ProcessHandle, areas: CellFilesystem.Areas) {
+    var (areas, refusal): (CellFilesystem.Areas?, Refusal?) = (nil, nil)
+    let (process, cause) = try requiring("namespaces.pid") { () throws(SystemError) in
+      try ProcessHandle.spawn(execution, beside: initProcess, cgroup: cgroup.handle) {
+        do throws(Refusal) {
+          let laid = try build(initProcess: initProcess.descriptor, cgroup: cgroup)
+          // Kept whatever comes next: they are the warden's to close.
+          areas = laid
+          try requiring("job") { () throws(SystemError) in try giveUp() }
+          return true
+        } catch {
+          refusal = error
+          return false
+        }
       }
-    } catch let refusal as Refusal {
-      try? tell(.refused(refusal), warden)
-    } catch {
-      try? tell(.refused(Refusal(control: "cell", stage: "\(error)")), warden)
     }
-    _exit(127)
+    if cause != 0 { refusal = Refusal(control: "cell", stage: "execute what waits for the order", errno: cause) }
+    if refusal == nil, let areas { return (process, areas) }
+    process.end()
+    throw refusal ?? Refusal(control: "cell", stage: "the cell's process ended while it was built")
   }
 
-  /// `disk` is closed when this returns.
-  private func build(disk: consuming PacketSocket) throws(Refusal) -> (output: Descriptor, result: Descriptor) {
+  private func build(
+    initProcess: Descriptor, cgroup: any CellCgroup
+  ) throws(Refusal) -> CellFilesystem.Areas {
+    try requiring("cgroup.attach") { () throws(SystemError) in try cgroup.enter() }
+    try requiring("namespaces") { () throws(SystemError) in try Namespaces.joined.enter(initProcess) }
     try requiring("namespaces.cgroup") { () throws(SystemError) in try Namespaces.cgroup.unshare() }
-    try requiring("network.lo") { () throws(SystemError) in
-      try SystemError.check(cordon_loopback_up(), "bring lo up")
-    }
     try requiring("hostname") { () throws(SystemError) in
       try SystemError.check(cordon_sethostname(JobProcess.hostName), "sethostname")
     }
     return try filesystem.lay(disk: disk)
   }
 
-  private var filesystem: CellFilesystem { CellFilesystem(mode: mode, shape: shape, user: user, group: group) }
+  private var filesystem: CellFilesystem {
+    CellFilesystem(mode: host.mode, shape: shape, user: user, group: host.mode.group(of: user))
+  }
 
   private func giveUp() throws(SystemError) {
+    try CellDescriptors.takeOwn(socket: host.slot, null: host.null, below: host.reservedDescriptors)
     try SystemError.check(setsid(), "setsid")
     try ResourceLimits.apply(largestFile: filesystem.largestFile)
     umask(0o022)
     // Hosts may refuse keyrings altogether, and the filter refuses every later use of them.
     _ = cordon_new_session_keyring()
-    try Capabilities.dropBounding()
-    try SystemError.check(cordon_become(user, group, mode == .userNamespace ? 1 : 0), "become uid \(user)")
+    let group = host.mode.group(of: user)
+    try SystemError.check(cordon_become(user, group, host.mode == .userNamespace ? 1 : 0), "become uid \(user)")
     try Capabilities.dropAll()
     try SystemError.check(cordon_no_new_privileges(), "prctl no_new_privs")
-    cordon_reset_signals()
-    try filesystem.restrict(version: landlock)
-    try filter.load()
-  }
-
-  /// Returns when the warden wants no job here; throws what kept the job from starting.
-  private func start(_ warden: PacketSocket) throws {
-    guard let message = try warden.receive(limit: Bounds.message) else { return }
-    guard case .run(let order) = try WardenRequest(decoding: message.bytes), message.descriptors.count == 3 else {
-      throw Refusal(control: "order", stage: "the warden sent something else than an order")
-    }
-    let arguments = JobProcess.strings(order.arguments)
-    let environment = JobProcess.strings(order.environment.map { "\($0.name)=\($0.value)" })
-    try requiring("job") { () throws(SystemError) in
-      for (number, descriptor) in message.descriptors.enumerated() {
-        try SystemError.check(dup2(descriptor.raw, Int32(number)), "dup2 \(number)")
-      }
-      try SystemError.check(chdir(Template.Path.job), "chdir \(Template.Path.job)")
-    }
-    // Every descriptor but 0, 1 and 2 closes with the execve.
-    try tell(.running(since: .now), warden)
-    execve(arguments[0]!, arguments, environment)
-    throw Refusal(control: "exec", stage: "execve \(order.arguments[0].prefix(1_024))", errno: errno)
-  }
-
-  private func tell(
-    _ message: CellMessage, _ warden: PacketSocket, _ descriptors: [Descriptor] = []
-  ) throws(SystemError) {
-    try warden.send(message.encoded, descriptors: descriptors)
-  }
-
-  static func strings(_ texts: [String]) -> [UnsafeMutablePointer<CChar>?] {
-    texts.map { strdup($0) } + [nil]
+    // The execve sets every disposition back; what is blocked would stay so.
+    try SystemError.check(cordon_unblock_signals(), "sigprocmask")
+    if let landlock = host.landlock { try filesystem.restrict(landlock) }
+    try CellDescriptors.closeOthers()
+    try host.filter.load()
   }
 }

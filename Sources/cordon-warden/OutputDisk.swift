@@ -15,9 +15,8 @@ import WardenProtocol
 //             collects from
 //
 // All of it is made by a process of its own, because a disk may keep whoever writes to it waiting, and the warden keeps
-// the clocks of all cells. It is the warden's child, outside the cell's groups (its memory and its child are not the job's
-// to pay for), has no name of the job's to work with, and hands the mount to the job's process over a socket of theirs.
-// That one waits for it while it builds the rest; if the maker dies instead, it reads the end of file and refuses.
+// the clocks of all cells. It is the warden's child and outside the cell's groups: its memory and its child are not the
+// job's to pay for. Only when it has handed the mount over is the cell built (`SupervisorDisks`).
 //
 // mkfs.ext4 is executed with fixed arguments and no environment but what makes it take the absence of /etc/mtab. The
 // image is the kernel's and ours alone: the job has no device node and no request that reaches the device.
@@ -78,41 +77,30 @@ struct OutputDisk {
 }
 
 extension OutputDisk {
-  /// A maker at work, and the end of its socket that is for the job's process.
-  struct Begun {
-    var maker: ProcessHandle
-    var socket: PacketSocket
-
-    /// Ends a maker that nobody waits for any more.
-    func abandon() {
-      try? maker.signal(SIGKILL)
-      for _ in 0..<1_000 where (try? maker.reap()) == .some(nil) { usleep(1_000) }
-    }
-  }
-
-  /// Sets a maker to work; nil where the shape asks for none.
-  static func begin(shape: CellShape, user: UInt32, host: Host) throws(Refusal) -> Begun? {
-    guard shape.outputs == .disk else { return nil }
+  /// Sets a maker to work; what it has to say comes over the socket.
+  static func begin(
+    shape: CellShape, user: UInt32, host: Host
+  ) throws(Refusal) -> (maker: ProcessHandle, socket: PacketSocket) {
     let disk = try host.disk.get()
-    let (socket, theirs) = try requiring(controlName) { () throws(SystemError) in try PacketSocket.pair() }
-    let maker = DiskMaker(geometry: shape.outputGeometry, user: user, group: host.mode.group(of: user))
-    let process = try requiring(controlName) { () throws(SystemError) in
-      try ProcessHandle.clone { maker.run(disk, socket: theirs, proc: host.proc, null: host.null) }
+    return try requiring(controlName) { () throws(SystemError) in
+      let (socket, theirs) = try PacketSocket.pair()
+      let maker = DiskMaker(geometry: shape.outputGeometry, user: user, group: host.mode.group(of: user))
+      let process = try ProcessHandle.fork { maker.run(disk, socket: theirs, proc: host.proc, null: host.null) }
+      try socket.descriptor.setNonBlocking()
+      return (process, socket)
     }
-    return Begun(maker: process, socket: socket)
   }
 
-  /// The mount, in the job's process.
-  static func receive(from socket: PacketSocket) throws(Refusal) -> DetachedMount {
-    let message = try requiring(controlName) { () throws(SystemError) in try socket.receive(limit: Bounds.message) }
+  /// What a maker said.
+  static func mount(_ message: PacketSocket.Message?) throws(Refusal) -> DetachedMount {
     guard let message else {
       throw Refusal(control: controlName, stage: "the process that makes it ended without a word")
     }
-    switch (CellMessage(decoding: message.bytes), message.descriptors.first) {
-    case (.prepared, let mount?): return DetachedMount(descriptor: mount)
-    case (.refused(let refusal), _): throw refusal
-    default: throw Refusal(control: controlName, stage: "its maker said something else than a mount")
+    if let mount = message.descriptors.first, message.bytes == DiskMaker.made {
+      return DetachedMount(descriptor: mount)
     }
+    if case .cannot(let refusal)? = try? WardenReply(decoding: message.bytes) { throw refusal }
+    throw Refusal(control: controlName, stage: "its maker said something else than a mount")
   }
 }
 
@@ -126,11 +114,6 @@ extension Cell {
   func isExhausted(_ space: FilesystemSpace) -> Bool {
     guard shape.outputs == .disk, let emptyOutput else { return space.isExhausted }
     return shape.outputGeometry.isExceeded(space, since: emptyOutput)
-  }
-
-  /// Takes the end of the process that made /output, if it has ended.
-  func reapDiskMaker() {
-    if let maker = diskMaker, (try? maker.reap()) != nil { diskMaker = nil }
   }
 }
 

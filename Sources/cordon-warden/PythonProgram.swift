@@ -18,27 +18,21 @@ import WardenProtocol
 struct PythonProgram {
   var imports: [String]
 
-  /// Executes the interpreter; returns only what kept it from that.
-  func execute(_ warden: PacketSocket) -> Refusal {
-    // It keeps the socket, by the number the program knows.
-    guard warden.descriptor.raw == CellDescriptors.first, fcntl(warden.descriptor.raw, F_SETFD, 0) == 0 else {
-      return Refusal(control: "runtime", stage: "keep the socket", errno: errno)
-    }
-    let arguments = JobProcess.strings(CellRuntime.pythonCommand + ["-c", text])
-    let environment = JobProcess.strings(["PATH=/usr/bin:/usr/sbin", "LANG=C.UTF-8", "HOME=/tmp", "TZ=UTC"])
-    execve(arguments[0]!, arguments, environment)
-    return Refusal(control: "runtime", stage: "execve \(CellRuntime.pythonCommand[0])", errno: errno)
+  /// The interpreter with our program.
+  var execution: Execution {
+    Execution(
+      path: CellRuntime.pythonCommand[0], arguments: CellRuntime.pythonCommand + ["-c", text],
+      environment: ["PATH=/usr/bin:/usr/sbin", "LANG=C.UTF-8", "HOME=/tmp", "TZ=UTC"])
   }
 
-  /// Names were checked to be dotted identifiers. The order's form is that of `WardenRequest`, behind the byte that
-  /// `PacketSocket` puts before a message.
+  /// Names were checked to be dotted identifiers. The order is a `JobCall`, behind the byte that `PacketSocket` puts first.
   private var text: String {
     """
     import os, sys, time, _signal, _socket
     def order():
       for name in \(imports):
         __import__(name)
-      warden = _socket.socket(fileno=\(CellDescriptors.first))
+      warden = _socket.socket(fileno=\(CellDescriptors.socket))
       warden.send(bytes([0, \(CellMessage.readyTag)]))
       data, control, _, _ = warden.recvmsg(\(PacketSocket.inlineLimit + 1), _socket.CMSG_SPACE(32))
       if not data:
@@ -50,19 +44,10 @@ struct PythonProgram {
         memory = given.pop(0)
         data = bytes(1) + os.pread(memory, os.fstat(memory).st_size, 0)
         os.close(memory)
-      at = 11
-      def number():
-        nonlocal at
-        at += 4
-        return int.from_bytes(data[at - 4:at], "little")
-      def text():
-        nonlocal at
-        count = number()
-        at += count
-        return data[at - count:at]
-      text()
-      arguments = [os.fsdecode(text()) for _ in range(number())]
-      variables = [(text(), text()) for _ in range(number())]
+      count = int.from_bytes(data[1:5], "little")
+      texts = data[9:].split(bytes(1))[:-1]
+      arguments = [os.fsdecode(text) for text in texts[:count]]
+      variables = [text.split(b"=", 1) for text in texts[count:]]
       for target, descriptor in enumerate(given):
         os.dup2(descriptor, target)
         os.close(descriptor)

@@ -9,27 +9,10 @@ extension Cell {
     guard let user = host.users.take() else { throw Refusal(control: "uids", stage: "no uid is free") }
     defer { host.users.release(user) }
     let shape = CellShape(limits: CellLimits(memoryBytes: 64 << 20, pids: 4), runtime: .program)
-    let patience = Supervisor.startPatienceMilliseconds
-    let cell = try build(serial: 0, shape: shape, user: user, host: host, patienceMilliseconds: patience)
-    do throws(Refusal) {
-      try cell.comeUp(within: patience)
-      try cell.verify(host: host, own: own)
-    } catch {
-      try? cell.endRehearsal()
-      throw error
-    }
+    let cell = try build(serial: 0, shape: shape, user: user, host: host, own: own, patienceMilliseconds: 0)
+    let isThere = (try? cell.main.peek()) == .some(nil)
     try cell.endRehearsal()
-  }
-
-  private func comeUp(within milliseconds: Int64) throws(Refusal) {
-    var waiting = pollfd(fd: socket.descriptor.raw, events: Int16(POLLIN), revents: 0)
-    _ = poll(&waiting, 1, Int32(milliseconds))
-    let message = try? socket.receive(limit: Bounds.message)
-    switch message.flatMap({ CellMessage(decoding: $0.bytes) }) {
-    case .prepared: return
-    case .refused(let refusal): throw refusal
-    default: throw Refusal(control: "cell", stage: "the first cell did not come up")
-    }
+    guard isThere else { throw Refusal(control: "cell", stage: "the first cell's process did not wait for an order") }
   }
 
   private func endRehearsal() throws(Refusal) {

@@ -21,30 +21,22 @@ extension Supervisor {
   }
 
   private func serveSocket(_ cell: Cell) {
-    do {
+    do throws(SystemError) {
       while [.building, .waiting, .starting].contains(cell.phase) {
         guard let packet = try cell.socket.receive(limit: Bounds.message) else { return socketEnded(cell) }
         guard let message = CellMessage(decoding: packet.bytes) else { return left(cell) }
         switch (message, cell.phase) {
-        case (.prepared, .building) where packet.descriptors.count == 2 && cell.output == nil:
-          (cell.output, cell.result) = (packet.descriptors[0], packet.descriptors[1])
-          try cell.verify(host: host, own: ownNamespaces)
-          if cell.shape.runtime == .program { built(cell) }
-        case (.ready, .building) where cell.mounts != nil && cell.shape.runtime != .program: built(cell)
+        case (.ready, .building): built(cell)
         case (.running(let since), .starting):
           // The process said it; a moment that has not come yet would put the time limit off.
           cell.announcedAt = max(Instant(microseconds: 0), min(since, .now))
-        case (.refused(let refusal), _):
-          return refuse(cell, refusal)
+        case (.failed, .starting):
+          if let refusal = message.refusal(of: cell.order?.arguments.first ?? "") { return refuse(cell, refusal) }
         default: return left(cell)
         }
       }
-    } catch let refusal as Refusal {
-      refuse(cell, refusal)
-    } catch let error as SystemError where error.errno == EAGAIN {
-      return
     } catch {
-      left(cell)
+      if error.errno != EAGAIN { left(cell) }
     }
   }
 
@@ -71,14 +63,14 @@ extension Supervisor {
     askToEnd(cell)
   }
 
-  /// A process that dies in its execve, for want of memory, has no way to say so; but the kernel notes of every process
-  /// whether it has executed anything since its fork, also of one that has ended.
+  /// A process that dies in its execve, for want of memory, has no way to say so; but then it still has the name that it
+  /// waited under. One that exits by itself has executed, or has said what kept it from that.
   private func hasExecuted(_ cell: Cell) -> Bool {
     guard cell.shape.runtime == .program else { return true }
-    guard let stat = try? host.proc.readText("\(cell.main.processID)/stat"),
-      let flags = ProcessIdentity.flags(stat: stat)
+    if case .exited? = try? cell.main.peek() { return true }
+    guard let stat = try? host.proc.readText("\(cell.main.processID)/stat"), let name = ProcessIdentity.name(stat: stat)
     else { return false }
-    return flags & ProcessIdentity.hasNotExecuted == 0
+    return name != host.program.name
   }
 
   private func mainEnded(_ cell: Cell) {
@@ -97,9 +89,8 @@ extension Supervisor {
     if cell.phase != .running {
       try? cell.reapMain()
       if cell.refusal == nil {
-        let runtime = cell.shape.runtime == .program || cell.mounts == nil
         cell.refusal =
-          runtime
+          cell.shape.runtime == .program
           ? Refusal(control: "cell", stage: "the cell's process ended while it was starting (\(cell.status))")
           : Refusal(
             control: "runtime", stage: "\(CellRuntime.pythonCommand[0]) did not come up",

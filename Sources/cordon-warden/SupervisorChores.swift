@@ -101,7 +101,6 @@ extension Supervisor {
     cell.mounts = nil
     watch(cell.initProcess.descriptor, .read, of: cell, .initProcess)
     try? cell.initProcess.signal(SIGKILL)
-    try? cell.diskMaker?.signal(SIGKILL)
     cell.checkDelayMilliseconds = 4
     cell.checkLater(from: .now)
     rearm(cell)
@@ -111,8 +110,7 @@ extension Supervisor {
     // A main process that a full patience did not end may have ended since.
     try? cell.reapMain()
     try? cell.reapInit()
-    cell.reapDiskMaker()
-    if cell.isInitReaped, cell.diskMaker == nil, (try? cell.group.remove()) == true {
+    if cell.isInitReaped, (try? cell.group.remove()) == true {
       host.users.release(cell.user)
       cells[cell.serial] = nil
     } else {

@@ -9,9 +9,9 @@ import WardenProtocol
 // Everything is cloned from the host's tree as detached mounts first, then the template is mounted over /usr (the
 // one directory that is certainly there, and cloned already), filled, and made the root; the host's tree is let go.
 //
-// Two mounts are not for jobs, and are detached while a cell is built: the staging directory, which is at /job for the
-// warden to copy stages from, and where there is a user namespace the host's /proc, which the kernel wants to see before
-// it allows a new one, at /proc.
+// The warden's own mount namespace has the staging directory at /job as well, to copy stages from; it is a copy of the one
+// that cells copy, which has not. Where there is a user namespace the host's /proc, which the kernel wants to see before it
+// allows a new one, is at /proc, and detached while a cell is built.
 
 /// The root that every cell starts from.
 struct Template {
@@ -31,7 +31,7 @@ struct Template {
     static let output = "/output"
     static let result = "/result"
     static let job = "/job"
-    /// The staging directory, for the warden; in a cell it is taken away.
+    /// The staging directory, for the warden.
     static let staging = job
   }
 
@@ -44,8 +44,8 @@ struct Template {
   static let devices = ["null", "zero", "full", "random", "urandom"]
   private static let hidden: MountAttributes = [.readOnly, .noSetuid, .noDevices, .noExecution]
 
-  /// Makes the template this process's root.
-  func enter() throws(SystemError) {
+  /// Makes the template this process's root, and returns the staging directory.
+  func enter() throws(SystemError) -> DetachedMount {
     let system: MountAttributes = [.readOnly, .noSetuid, .noDevices]
     var mounts: [(DetachedMount, String)] = []
     func add(_ source: String, at target: String, _ attributes: MountAttributes) throws(SystemError) {
@@ -79,7 +79,8 @@ struct Template {
       try SystemError.check(symlinkat("/proc/self/\(target)", directory.raw, "dev/\(name)"), "symlink dev/\(name)")
     }
     try writeConfiguration(in: directory)
-    try add(staging, at: "job", Template.hidden)
+    let staging = try DetachedMount.clone(staging, recursive: true)
+    try staging.restrict(Template.hidden, recursive: true)
     if mode == .userNamespace { try add("/proc", at: "proc", []) }
 
     try root.attach(at: "/usr")
@@ -87,6 +88,7 @@ struct Template {
     try SystemError.check(fchdir(directory.raw), "enter template")
     try MountNamespace.pivotHere()
     try MountNamespace.restrictRoot(Template.hidden)
+    return staging
   }
 
   /// A synthetic /etc: enough for libc to name users and find libraries, nothing of the host's secrets.

@@ -1,12 +1,13 @@
 // Theory of operation
 //
 // The warden is the only privileged process beside the worker, and the only one that makes cells. It has one thread,
-// no allocation-heavy library and no database login, so it forks cheaply and a flaw in a job's data cannot reach
-// what it does not hold. It sleeps in poll(2) on the control socket, on SIGTERM and on its cells; see `Supervisor`.
+// no allocation-heavy library and no database login, so a flaw in a job's data cannot reach what it does not hold. It
+// sleeps in epoll(7) on the control socket, on SIGTERM and on its cells; see `Supervisor`.
 //
-// Before the first order it moves to a mount namespace whose root is the cells' template (`Template`): what a cell
-// sees is what the warden itself sees, less what is detached while it is built. A cell begins as two forks of the warden
-// in fresh namespaces and groups: its init (`CellInit`), and the process that will be the job (`JobProcess`).
+// Before the first order it moves to a mount namespace whose root is the cells' template (`Template`), to a network
+// namespace without a network, and gives up what making cells does not take (`OwnConfinement`). A cell begins as two
+// processes in fresh namespaces and groups: its init (`CellInit`), and the one that will be the job (`JobProcess`). Both
+// are made as vfork(2) does, in the warden's memory while it waits, and then execute `cordon-cell` (`CellProgram`).
 
 import Glibc
 import Kernel
@@ -34,6 +35,7 @@ func run() -> Int32 {
   do {
     let host = try Host.prepare(configuration)
     let supervisor = try Supervisor(host: host, control: control, pool: configuration.pool)
+    try OwnConfinement.apply()
     return supervisor.run()
   } catch let refusal as Refusal {
     warn("\(refusal.control): \(refusal.stage): errno \(refusal.errno); \(refusal.fix)")

@@ -3,8 +3,8 @@ import Jobs
 import TestKit
 
 // What a house leaves on its host is looked at while it is idle: between two rounds no job and no neighbour runs. A
-// warden may keep cells waiting for jobs; those are told from leftovers by what they execute, which is the warden's own
-// program and never a job's, and by their groups, which have a process in them.
+// warden may keep cells waiting for jobs; those are told from leftovers by what they execute, a program of ours in
+// memory, and by their groups, which have a process in them.
 
 /// What one house has on the host at one moment.
 struct CleanHost: Sendable {
@@ -51,7 +51,7 @@ struct CleanHost: Sendable {
       guard let user = Self.user(of: process), users.contains(user) else { continue }
       let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/exe")) ?? ""
       // A process that is going has no program any more; it is seen again if it stays.
-      if !program.contains("/cordon-warden") {
+      if !program.hasPrefix("/memfd:cordon-cell") {
         problems.append("process \(process) (\(program)) of uid \(user) is left")
       }
     }

@@ -8,8 +8,8 @@ enum HostCases {
 
   /// Runs the doctor in a changed world, after it was well in the real one.
   static func doctor(_ wrapper: String, _ verdict: inout Verdict, names control: String) async throws {
-    let script = "cordon=$1; warden=$2; \(wrapper)"
-    let arguments = [try Tool.executable, try buildProduct(named: "cordon-warden")]
+    let script = "cordon=$1; warden=$2; cell=$3; \(wrapper)"
+    let arguments = try [Tool.executable, buildProduct(named: "cordon-warden"), buildProduct(named: "cordon-cell")]
     let answer = try await HostCommand.run(script, arguments)
     verdict.equal(answer.status, 3, "exit code of the doctor: \(answer.output.suffix(500))")
     let lines = answer.output.split(separator: "\n").filter { $0.hasPrefix("{") }
@@ -28,7 +28,7 @@ enum HostCases {
 
   private static let ordinary = """
     place=$(mktemp -d /var/tmp/cordon-attack-doctor-XXXXXX); trap 'rm -rf "$place"' EXIT
-    chmod 755 "$place"; cp "$cordon" "$warden" "$place"; cd /
+    chmod 755 "$place"; cp "$cordon" "$warden" "$cell" "$place"; cd /
     """
 
   private static let ks28 = AttackCase(

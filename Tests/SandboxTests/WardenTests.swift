@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Jobs
 import Kernel
@@ -89,5 +90,33 @@ import Testing
     let findings = await HostReport.doctor(configuration)
     #expect(findings.count == 1)
     #expect(findings.allSatisfy { !$0.holds && $0.fix != nil })
+  }
+
+  /// What is left to a worker that was taken over and makes the warden do whatever its process can.
+  @Test func theWardenKeepsOnlyWhatMakingCellsTakes() async throws {
+    let scratch = try Scratch()
+    let sandbox = try await Sandbox.start(Bench.configuration(scratch))
+    let warden = "/proc/\(sandbox.facts.wardenProcessID)"
+    let status = try String(contentsOfFile: warden + "/status", encoding: .utf8)
+    let fields = status.split(separator: "\n").reduce(into: [Substring: Substring]()) { fields, line in
+      let parts = line.split(separator: ":", maxSplits: 1)
+      if parts.count == 2 { fields[parts[0]] = parts[1].drop { $0 == "\t" || $0 == " " } }
+    }
+    // chown, dac_read_search, kill, setgid, setuid, sys_chroot, sys_ptrace, sys_admin: bits 0, 2, 5, 6, 7, 18, 19, 21.
+    let kept: UInt64 = 1 << 0 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 18 | 1 << 19 | 1 << 21
+    for set in ["CapPrm", "CapEff"] {
+      #expect(fields[Substring(set)].flatMap { UInt64($0, radix: 16) } == kept, "\(set)")
+    }
+    for set in ["CapInh", "CapBnd", "CapAmb"] {
+      #expect(fields[Substring(set)].flatMap { UInt64($0, radix: 16) } == 0, "\(set)")
+    }
+    #expect(fields["NoNewPrivs"] == "1")
+    #expect(fields["Seccomp"] == "2")
+    let interfaces = try String(contentsOfFile: warden + "/net/dev", encoding: .utf8).split(separator: "\n").dropFirst(
+      2)
+    #expect(interfaces.count == 1 && interfaces.first?.contains("lo:") == true, "\(interfaces)")
+    let routes = try String(contentsOfFile: warden + "/net/route", encoding: .utf8).split(separator: "\n").dropFirst()
+    #expect(routes.isEmpty)
+    await sandbox.shutdown()
   }
 }

@@ -6,7 +6,7 @@ import Kernel
 enum CellMessages: Fuzzer {
   static var seeds: [[UInt8]] {
     let messages: [CellMessage] = [
-      .prepared, .ready, .running(since: Instant(microseconds: 1 << 40)), .refused(WardenReplies.refusal),
+      .ready, .running(since: Instant(microseconds: 1 << 40)), .failed(.execute, errno: 13), .failed(.order, errno: -1),
     ]
     return messages.map(\.encoded)
   }

@@ -59,3 +59,10 @@ int cordon_close_range(unsigned first, unsigned last);
 
 /// close_range(2) with CLOSE_RANGE_CLOEXEC: they stay open until the next execve. Any thread, any time.
 int cordon_cloexec_range(unsigned first, unsigned last);
+
+/// close_range(2) with CLOSE_RANGE_UNSHARE: a table of the calling process's own with the descriptors below `first` alone.
+/// Any thread; it no longer shares descriptors with anybody.
+int cordon_own_descriptors(unsigned first);
+
+/// dup3(2). Any thread, any time.
+int cordon_copy_descriptor(int descriptor, int number, int close_on_exec);

@@ -13,6 +13,9 @@ enum {
 // All of these act on the caller's mount namespace and need CAP_SYS_ADMIN in its user namespace; call them only in
 // a process with one thread that has unshared its mount namespace.
 
+/// mount(2) of a new instance of a filesystem at `path`; `options` as the filesystem takes them, separated by commas.
+int cordon_mount(const char *filesystem, const char *path, uint64_t attributes, const char *options);
+
 /// Makes every mount private, so that nothing propagates to or from the host.
 int cordon_mount_private(void);
 

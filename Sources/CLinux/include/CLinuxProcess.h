@@ -15,16 +15,38 @@ enum {
   CORDON_NEWNET = 0x40000000,
 };
 
-/// clone3(2) without sharing memory: a fork. `flags` are namespace flags; the child starts in the v2 cgroup whose
-/// directory is `cgroup` (-1: the caller's). Returns the pid and stores a close-on-exec pidfd, or 0 in the child.
-/// Only in a process with one thread: no fork handlers run, so locks held by other threads would stay held.
-pid_t cordon_clone(uint64_t flags, int cgroup, int *pidfd);
+/// What a new process does: `prepare(context)`, and if that says so executes the file at `path`, or behind the
+/// descriptor `program` where there is no path. `cause` is why that failed, 0 when it did not come to it.
+struct cordon_spawn {
+  int (*prepare)(void *context);
+  void *context;
+  const char *path;
+  int program;
+  char *const *arguments;
+  char *const *environment;
+  int cause;
+};
 
-/// As cordon_clone, into the pid namespace of the process behind the pidfd `member`; the child runs `run(context)`, which
-/// must not return, and is the caller's child. Returns its pid. The caller's own children are not affected: the namespace
-/// is entered by a process in between, because one that entered it itself could come back only with privilege over the
-/// namespace it came from, which an ordinary user lacks. Only in a process with one thread.
-pid_t cordon_clone_beside(int member, int cgroup, int *pidfd, void (*run)(void *context), void *context);
+/// A process that does so on a stack of its own, in the caller's memory and with its descriptors, while the caller waits
+/// until it has executed or ended: as vfork(2), so that nothing of a large process is copied. `flags` are namespace flags;
+/// the child starts in the v2 cgroup whose directory is `cgroup`, unless that is negative. Fills in a close-on-exec
+/// pidfd. What `prepare` leaves in memory is the caller's, and so are its descriptors, until it takes a table of its own
+/// (`cordon_own_descriptors`). It has to return, or what its frames hold is held for ever. Only in a process with one
+/// thread; and no process but the caller may share this memory when the child becomes killable by others, because who is
+/// killed in the C library leaves its locks taken.
+pid_t cordon_spawn(uint64_t flags, int cgroup, int *pidfd, struct cordon_spawn *spawn);
+
+/// As `cordon_spawn`, into the pid namespace of the process behind the pidfd `member`; the child is the caller's own all
+/// the same. The namespace is entered by a process in between, because one that entered it itself could come back only
+/// with privilege over the namespace it came from, which an ordinary user lacks.
+pid_t cordon_spawn_beside(int member, int cgroup, int *pidfd, struct cordon_spawn *spawn);
+
+/// fork(2) with a close-on-exec pidfd, by clone3(2): 0 in the child. Only in a process with one thread, because no fork
+/// handlers run.
+pid_t cordon_fork(int *pidfd);
+
+/// Whether a child has ended: 1 with its exit code or signal, 0 while it runs, -1. It is left to be reaped. Any time.
+int cordon_peek(pid_t pid, int *code, int *is_signal);
 
 /// unshare(2). Only in a process with one thread.
 int cordon_unshare(int flags);
@@ -55,7 +77,7 @@ int cordon_seccomp_load(const void *instructions, size_t bytes);
 /// user namespace with one mapped gid cannot change. Only in a process with one thread.
 int cordon_become(uid_t uid, gid_t gid, int keep_groups);
 
-/// All signals to their default disposition, none blocked. Only before execve in a fresh child.
+/// All signals to their default disposition, none blocked. Any thread; acts on the process.
 void cordon_reset_signals(void);
 
 /// A new, empty session keyring for the process; 0 when it was made. Any time.
@@ -79,11 +101,12 @@ enum {
 /// sethostname(2). Only inside an own UTS namespace.
 int cordon_sethostname(const char *name);
 
-/// Brings the loopback interface of the caller's network namespace up. Needs CAP_NET_ADMIN there.
-int cordon_loopback_up(void);
+/// Gives the signal a handler that does nothing. Not SIG_IGN, because that would outlive an execve. Any thread; acts on
+/// the process.
+int cordon_survive_signal(int signal);
 
-/// sigaction(2) to SIG_IGN. Any thread; acts on the process.
-int cordon_ignore_signal(int signal);
+/// No signal blocked for the calling thread. Any time.
+int cordon_unblock_signals(void);
 
 /// Blocks SIGTERM and returns a non-blocking close-on-exec signalfd for it. Only in a process with one thread.
 int cordon_termination_descriptor(void);
