@@ -41,6 +41,8 @@ int cordon_mount_option(int context, const char *key, const char *value) {
   return fsconfig(context, FSCONFIG_SET_STRING, key, value, 0);
 }
 
+int cordon_mount_flag(int context, const char *key) { return fsconfig(context, FSCONFIG_SET_FLAG, key, NULL, 0); }
+
 int cordon_mount_create(int context, uint64_t attributes) {
   if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) return -1;
   return fsmount(context, FSMOUNT_CLOEXEC, (unsigned)attributes);

@@ -143,6 +143,12 @@ pid_t cordon_spawn_beside(int member, int cgroup, int *pidfd, struct cordon_spaw
   return beside.pid;
 }
 
+pid_t cordon_fork(int *pidfd) {
+  struct clone_args arguments = {
+      .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD};
+  return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
 int cordon_peek(pid_t pid, int *code, int *is_signal) {
   siginfo_t information = {0};
   int status;

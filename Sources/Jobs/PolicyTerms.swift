@@ -37,6 +37,12 @@ public struct PolicyTerms: Equatable, Sendable {
   /// Warm cells by runtime; empty is none.
   public var warm: [Runtime: Warm] = [:]
 
+  /// What outputs lie on.
+  public var outputs = OutputStorage.memory
+
+  /// What a worker that can keep `outputs` on a disk offers; `cordon.offers_asked_for()` has it, too.
+  public static let diskOffer = "outputs.disk"
+
   /// The controls that a policy can waive at all: those that bound what cells can do to each other and to the host's
   /// load. Without the others a cell is none. `cordon.waivable_controls()` is this list; a test compares them.
   public static let waivable: Set = ["cgroup.pids", "cgroup.swap", "groups", "landlock", "uids"]
@@ -55,6 +61,11 @@ public struct PolicyTerms: Equatable, Sendable {
       if let stranger = waivers.subtracting(Self.waivable).min() {
         throw Problem("waivers", "'\(stranger)' cannot be waived")
       }
+    }
+    if let given = members["outputs"] {
+      guard let on = try Self.members(of: given, "outputs", known: ["on"])["on"]?.string.flatMap(OutputStorage.init)
+      else { throw Problem("outputs.on", "is unknown") }
+      outputs = on
     }
     if let given = members["warm"] {
       for (name, terms) in try Self.members(of: given, "warm", known: [Runtime.python3.rawValue]) {
@@ -76,7 +87,7 @@ public struct PolicyTerms: Equatable, Sendable {
   // MARK: - Reading
 
   private static let members: Set = [
-    "ceilings", "defaults", "lease", "runtimes", "version", "waivers", "warm",
+    "ceilings", "defaults", "lease", "outputs", "runtimes", "version", "waivers", "warm",
   ]
 
   private static func members(

@@ -61,6 +61,14 @@ public struct StreamFacts: Codable, Equatable, Sendable {
   }
 }
 
+/// What a job's `/output` lies on.
+public enum OutputStorage: String, Codable, Sendable {
+  /// The cell's memory, and so within its memory limit.
+  case memory
+  /// A filesystem of its own on the worker's disk.
+  case disk
+}
+
 /// How the cell of an attempt was confined, as the warden and the kernel stated it.
 public struct Isolation: Codable, Equatable, Sendable {
   /// `v2` or `hybrid`.
@@ -73,13 +81,18 @@ public struct Isolation: Codable, Equatable, Sendable {
   public var uid: UInt32?
   /// Controls the policy allowed to be missing; empty means none.
   public var waivers: [String]
+  public var outputs: OutputStorage
 
-  public init(cgroup: String, namespaces: [String], filter: Digest, uid: UInt32?, waivers: [String] = []) {
+  public init(
+    cgroup: String, namespaces: [String], filter: Digest, uid: UInt32?, waivers: [String] = [],
+    outputs: OutputStorage = .memory
+  ) {
     self.cgroup = cgroup
     self.namespaces = namespaces
     self.filter = filter
     self.uid = uid
     self.waivers = waivers
+    self.outputs = outputs
   }
 }
 

@@ -18,6 +18,9 @@ public struct MountAttributes: OptionSet, Sendable {
 public struct DetachedMount {
   public let descriptor: Descriptor
 
+  /// A mount that came over a socket.
+  public init(descriptor: Descriptor) { self.descriptor = descriptor }
+
   /// A copy of what is mounted at `path`; with every mount beneath when `recursive`.
   public static func clone(
     _ path: String, at directory: Descriptor? = nil, recursive: Bool
@@ -30,17 +33,25 @@ public struct DetachedMount {
 
   /// A new instance of a filesystem.
   public static func create(
-    _ filesystem: String, options: [(String, String)], attributes: MountAttributes
+    _ filesystem: String, options: [(String, String)], flags: [String] = [], attributes: MountAttributes
   ) throws(SystemError) -> DetachedMount {
     let context = Descriptor(owning: try SystemError.check(cordon_mount_open(filesystem), "fsopen \(filesystem)"))
     for (key, value) in options {
       try SystemError.check(
         cordon_mount_option(context.raw, key, value), "set \(filesystem) option \(key)=\(value)")
     }
+    for flag in flags {
+      try SystemError.check(cordon_mount_flag(context.raw, flag), "set \(filesystem) option \(flag)")
+    }
     return DetachedMount(
       descriptor: Descriptor(
         owning: try SystemError.check(
           cordon_mount_create(context.raw, attributes.rawValue), "create \(filesystem)")))
+  }
+
+  /// Throws where the kernel has no such filesystem.
+  public static func isKnown(_ filesystem: String) throws(SystemError) {
+    _ = Descriptor(owning: try SystemError.check(cordon_mount_open(filesystem), "fsopen \(filesystem)"))
   }
 
   /// Adds attributes, to every mount beneath as well when `recursive`.

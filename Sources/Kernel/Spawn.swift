@@ -90,3 +90,15 @@ extension ProcessHandle {
     return (ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor)), cause)
   }
 }
+
+extension ProcessHandle {
+  /// fork(2): `child` runs in a copy of this process and must not return. For what may take long, or wait for a disk.
+  ///
+  /// Only for a process with one thread.
+  public static func fork(child: () -> Never) throws(SystemError) -> ProcessHandle {
+    var descriptor: Int32 = -1
+    let pid = try SystemError.check(cordon_fork(&descriptor), "clone3")
+    if pid == 0 { child() }
+    return ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
+  }
+}

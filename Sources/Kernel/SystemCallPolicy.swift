@@ -105,8 +105,10 @@ enum SystemCallPolicy {
       setgroups sethostname readahead getxattr
       """)
 
-  /// KEYCTL_JOIN_SESSION_KEYRING alone: for a new cell.
-  static let wardenConditional: [(name: String, alternatives: [[Comparison]])] = [("keyctl", [[.int(0, 1)]])]
+  /// KEYCTL_JOIN_SESSION_KEYRING: for a new cell. LOOP_CTL_GET_FREE and LOOP_CONFIGURE: for outputs on a disk.
+  static let wardenConditional: [(name: String, alternatives: [[Comparison]])] = [
+    ("keyctl", [[.int(0, 1)]]), ("ioctl", ([0x4C82, 0x4C0A] + ioctls.map(\.request)).map { [.int(1, $0)] }),
+  ]
 
   /// All that a cell's init needs once it has given up everything else.
   static let initAllowed = Group(

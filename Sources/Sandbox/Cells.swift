@@ -17,11 +17,14 @@ public struct CellRequest: Sendable {
   public var stdin: [UInt8]?
   /// What may have been started before the job came; nil: nothing.
   public var warm: WarmRuntime?
+  /// What `/output` lies on. A warden that cannot have it on a disk refuses such a request.
+  public var outputs: OutputStorage
 
   public init(
     stage: Stage?, argv: [String], environment: [(String, String)], limits: Limits, stdin: [UInt8]? = nil,
-    warm: WarmRuntime? = nil
+    warm: WarmRuntime? = nil, outputs: OutputStorage = .memory
   ) {
+    self.outputs = outputs
     self.warm = warm
     self.stage = stage
     self.argv = argv
@@ -38,7 +41,7 @@ public struct CellRequest: Sendable {
         wallMilliseconds: limits.wallMilliseconds, graceMilliseconds: limits.graceMilliseconds,
         memoryBytes: limits.memoryBytes, cpuMillis: limits.cpuMillis, pids: limits.pids,
         outputBytes: limits.outputBytes, outputFiles: limits.outputFiles, temporaryBytes: limits.temporaryBytes,
-        resultBytes: limits.resultBytes), runtime: runtime)
+        resultBytes: limits.resultBytes), runtime: runtime, outputs: outputs == .disk ? .disk : .memory)
   }
 
   /// An interpreter that has started can no longer be given other words on its command line or another locale; a job
@@ -127,6 +130,12 @@ public struct CellReport: Sendable {
   public var output: Descriptor
   /// The root of `/result`, for `Outputs`.
   public var result: Descriptor
+
+  /// Says that nothing is wanted of the outputs any more. The last descriptor of a filesystem on a disk would otherwise
+  /// keep whoever closes it until everything that the job left unwritten has been written, for nobody.
+  public func discardOutputs() {
+    if isolation.outputs == .disk { try? output.abandonFilesystem() }
+  }
 }
 
 enum StreamName: String, CaseIterable {
@@ -146,6 +155,7 @@ struct Cell {
   /// Kept, because its lock tells other workers that it is in use.
   let stage: Stage?
   let limits: Limits
+  let outputs: OutputStorage
   /// When the warden, which keeps the wall clock, must have ended the cell.
   let overdue: ContinuousClock.Instant
   let chunks: AsyncStream<OutputChunk>.Continuation
@@ -188,7 +198,8 @@ struct Cell {
         cpuSeconds: Double(end.cpuMicroseconds) / 1e6,
         memoryPeakBytes: end.memoryPeakBytes.map { Int64(clamping: $0) },
         isolation: Isolation(
-          cgroup: facts.cgroup, namespaces: start.namespaces, filter: facts.filter, uid: start.user),
+          cgroup: facts.cgroup, namespaces: start.namespaces, filter: facts.filter, uid: start.user,
+          outputs: outputs),
         output: descriptors[0], result: descriptors[1]))
   }
 }

@@ -38,6 +38,8 @@ public struct SandboxConfiguration: Sendable {
   public static let defaultPool = 4
 
   var stagingDirectory: String { stateDirectory + "/stages" }
+  /// On whose filesystem outputs lie that a policy puts on a disk; it stays empty, for those files have no name.
+  var outputsDirectory: String { stateDirectory + "/outputs" }
 
   /// Makes the directories, removes what dead workers left in them, and returns the staging directory.
   func prepareDirectories() throws(SandboxError) -> Descriptor {
@@ -48,6 +50,7 @@ public struct SandboxConfiguration: Sendable {
       try makeDirectories(approvedRoot, mode: OutputPlace.mode, parents: 0o755)
       try makeDirectories(stateDirectory, mode: 0o700)
       try makeDirectories(stagingDirectory, mode: 0o700)
+      try makeDirectories(outputsDirectory, mode: 0o700)
       let staging = try Descriptor.directory(stagingDirectory)
       LockedDirectory.sweep(staging)
       Outputs.removeStalePending(approvedRoot: approvedRoot)
@@ -66,6 +69,8 @@ public struct Finding: Sendable, Equatable {
   public var detail: String
   /// What an operator can do where it does not hold.
   public var fix: String?
+  /// False for what only jobs need whose policy asks for it: a worker serves without it.
+  public var isRequired = true
 
   public init(control: String, holds: Bool, detail: String, fix: String? = nil) {
     self.control = control
@@ -89,6 +94,8 @@ public struct SandboxFacts: Sendable, Equatable {
   public var mode: String
   /// Controls this host does not give; none of them holds. Empty means that nothing is missing.
   public var missing: [Finding]
+  /// Whether outputs can lie on a disk here, which only jobs need whose policy says so.
+  public var diskOutputs: Finding
   /// The warden itself.
   public var wardenProcessID: Int32
 
@@ -107,6 +114,11 @@ public struct SandboxFacts: Sendable, Equatable {
     filter = sha256(facts.filter)
     landlock = Int(facts.landlock)
     missing = facts.missing.map(Finding.init)
+    diskOutputs =
+      facts.diskOutputs.map(Finding.init)
+      ?? Finding(
+        control: PolicyTerms.diskOffer, holds: true, detail: "ext4 in a preallocated file, through a loop device")
+    diskOutputs.isRequired = false
     wardenProcessID = facts.processID
   }
 }

@@ -17,6 +17,7 @@ public enum HostReport {
       return [refusal] + HostObstacles.recognise(facts)
     }
     var findings = [approvedDirectory(configuration)] + statements(sandbox.facts) + sandbox.facts.missing
+    findings.append(await DiskTest.finding(sandbox))
     do {
       findings += try await SelfTest.run(sandbox)
     } catch {
@@ -60,5 +61,31 @@ public enum HostReport {
 
   private static func generalFix(_ error: SandboxError) -> String {
     error.errno == EPERM || error.errno == EACCES ? "run the worker as root" : "see what cordon-warden wrote to its log"
+  }
+}
+
+/// Outputs on a disk as `cordon doctor` sees them: tried, not believed.
+enum DiskTest {
+  /// A cell with outputs on a disk that writes beyond its limit.
+  static func finding(_ sandbox: Sandbox) async -> Finding {
+    let stated = sandbox.facts.diskOutputs
+    guard stated.holds else { return stated }
+    var finding = stated
+    do {
+      let ran = try await SelfTest.runCell(
+        sandbox, script: "head -c 16M /dev/zero > /output/fill; exit 0",
+        limits: Limits(wallMilliseconds: 20_000, outputBytes: 4 << 20), outputs: .disk)
+      ran.report.discardOutputs()
+      finding.holds = ran.report.facts.outputExhausted
+      if !finding.holds {
+        finding.detail = "a cell went beyond its limit and ended as \(ran.report.facts.outcome)"
+        finding.fix = "see the kernel's log"
+      }
+    } catch {
+      finding.holds = false
+      finding.detail = error.cause
+      finding.fix = error.fix
+    }
+    return finding
   }
 }

@@ -26,8 +26,10 @@ struct OutputWalk {
   static let maximumDepth = 32
   /// Longest path beneath `/output`, in bytes.
   static let maximumPathBytes = 1_024
-  /// Longest time one collection may take.
+  /// Longest time one collection of outputs in memory may take.
   static let patience = Duration.seconds(20)
+  /// What outputs on a disk are copied by at least, in a second: they may be as large as their limit says.
+  static let leastDiskRate: Int64 = 16 << 20
   /// Longest list of refused entries; the others are counted in one more entry.
   static let maximumRefused = 1_000
   /// Bytes of all names in both lists, as they are shown.
@@ -45,6 +47,7 @@ struct OutputWalk {
   private var refused = 0
   private var nameBytes = 0
   private let deadline: ContinuousClock.Instant
+  private let patience: Duration
   private let isCancelled: @Sendable () -> Bool
   private var end: End?
   /// Called between looking at an entry and opening it; tests swap the entry there.
@@ -58,12 +61,15 @@ struct OutputWalk {
   }
 
   init(
-    limits: Limits, now: ContinuousClock.Instant = .now, isCancelled: @escaping @Sendable () -> Bool = { false },
+    limits: Limits, storage: OutputStorage = .memory, now: ContinuousClock.Instant = .now,
+    isCancelled: @escaping @Sendable () -> Bool = { false },
     beforeOpening: @escaping (FileName) -> Void = { _ in }
   ) {
     maximumBytes = limits.outputBytes
     maximumEntries = limits.outputFiles
-    deadline = now.advanced(by: Self.patience)
+    let longer = storage == .disk ? limits.outputBytes / Self.leastDiskRate : 0
+    patience = Self.patience + .seconds(longer)
+    deadline = now.advanced(by: patience)
     self.isCancelled = isCancelled
     self.beforeOpening = beforeOpening
   }
@@ -75,7 +81,7 @@ struct OutputWalk {
     switch end {
     case .cancelled: throw SandboxError(stage: "collect", message: "cancelled")
     case nil: break
-    case .tooSlow: giveUp(.tooSlow, "the output tree took longer than \(Self.patience) to collect")
+    case .tooSlow: giveUp(.tooSlow, "the output tree took longer than \(patience) to collect")
     case .tooMany: giveUp(.tooMany, "the names in the output tree have more than \(Self.maximumNameBytes) bytes")
     }
     let unlisted = refused - Self.maximumRefused

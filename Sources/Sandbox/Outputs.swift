@@ -57,7 +57,9 @@ public enum Outputs {
   ) throws(SandboxError) -> Collected {
     try collect(
       output: report.output, result: report.result, approvedRoot: approvedRoot, tenant: tenant, job: job,
-      attempt: attempt, walk: OutputWalk(limits: limits, isCancelled: isCancelled), resultBytes: limits.resultBytes)
+      attempt: attempt,
+      walk: OutputWalk(limits: limits, storage: report.isolation.outputs, isCancelled: isCancelled),
+      resultBytes: limits.resultBytes)
   }
 
   static func collect(

@@ -174,7 +174,8 @@ public actor Sandbox {
     let cap = request.limits.streamBytes
     let longest = Duration.milliseconds(request.limits.wallMilliseconds + request.limits.graceMilliseconds)
     cells[order.cell] = Cell(
-      stage: request.stage, limits: request.limits, overdue: .now + longest + wardenPatience, chunks: chunks,
+      stage: request.stage, limits: request.limits, outputs: request.outputs, overdue: .now + longest + wardenPatience,
+      chunks: chunks,
       stdout: Stream(pipe: standard.stdout.read, capture: StreamCapture(cap: cap)),
       stderr: Stream(pipe: standard.stderr.read, capture: StreamCapture(cap: cap)))
     for stream in StreamName.allCases {

@@ -60,7 +60,9 @@ public enum SelfTest {
     var stdout: [UInt8]
   }
 
-  static func runCell(_ sandbox: Sandbox, script: String, limits: Limits) async throws(SandboxError) -> Ran {
+  static func runCell(
+    _ sandbox: Sandbox, script: String, limits: Limits, outputs: OutputStorage = .memory
+  ) async throws(SandboxError) -> Ran {
     let stage = try sandbox.stage()
     defer { stage.remove() }
     _ = try stage.writeInput(name: "probe", bytes: Array("probe".utf8))
@@ -68,7 +70,8 @@ public enum SelfTest {
     let cell = try await sandbox.run(
       CellRequest(
         stage: stage, argv: [shell, "--noprofile", "--norc", "/job/selftest.sh"],
-        environment: [("PATH", "/usr/bin:/usr/sbin"), ("LC_ALL", "C"), ("HOME", "/tmp")], limits: limits))
+        environment: [("PATH", "/usr/bin:/usr/sbin"), ("LC_ALL", "C"), ("HOME", "/tmp")], limits: limits,
+        outputs: outputs))
     var stdout: [UInt8] = []
     for await chunk in cell.output where chunk.stream == "stdout" { stdout += chunk.bytes }
     return Ran(report: try await cell.report(), stdout: stdout)

@@ -158,7 +158,9 @@ actor WardenLauncher {
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
 
     var arguments = [
-      configuration.wardenPath, "--staging", configuration.stagingDirectory, "--pool", "\(configuration.pool)",
+      configuration.wardenPath, "--staging", configuration.stagingDirectory, "--outputs",
+      configuration.outputsDirectory,
+      "--pool", "\(configuration.pool)",
     ]
     if let base = configuration.cgroupBase { arguments += ["--cgroup-base", base] }
     var process = pid_t()

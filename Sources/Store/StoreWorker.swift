@@ -15,15 +15,16 @@ extension Store {
   ///   - leaseSeconds: how long it may be silent before its jobs are given to others, 0.1 to 3600.
   ///   - missing: controls the host of this worker does not give. It is refused (42501) unless the policy in force
   ///     waives each, and given only jobs whose own policy does.
+  ///   - offers: what it has that a policy may ask for. It is given no job whose policy asks for anything else.
   public func registerWorker(
     name: String, host: String, build: String, queues: [String], slots: Int, leaseSeconds: Double,
-    missing: [String] = []
+    missing: [String] = [], offers: [String] = []
   ) async throws -> Int64 {
     try await one(
       .registerWorker,
       [
         Parameter(name), Parameter(host), Parameter(build), Parameter(queues), Parameter(slots),
-        Parameter(leaseSeconds), Parameter(missing),
+        Parameter(leaseSeconds), Parameter(missing), Parameter(offers),
       ]
     ).get("worker")
   }

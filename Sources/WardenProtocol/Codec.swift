@@ -2,7 +2,7 @@
 // a flag and the value. Both sides are of one build, so an unknown version or kind is an error, not a negotiation.
 
 /// Raised whenever a message's bytes change their meaning.
-public let wardenProtocolVersion: UInt8 = 2
+public let wardenProtocolVersion: UInt8 = 3
 
 private enum Kind: UInt8 {
   case run = 1
@@ -82,6 +82,7 @@ extension WardenRequest {
       for limit in order.limits.wireOrder { writer.put(limit) }
       writer.put(order.runtime.tag)
       writer.put(list: order.runtime.imports) { $0.put($1) }
+      writer.put(order.outputs.rawValue)
       return writer.bytes
     case .stop(let stop):
       var writer = ByteWriter(.stop)
@@ -116,7 +117,7 @@ extension WardenRequest {
       self = .run(
         CellOrder(
           cell: cell, stage: stage, arguments: arguments, environment: environment, limits: limits,
-          runtime: try CellRuntime(from: &reader)))
+          runtime: try CellRuntime(from: &reader), outputs: try reader.takeCase()))
     case .stop:
       self = .stop(
         CellStop(cell: try reader.take(), cause: try reader.takeCase(), graceMilliseconds: try reader.take()))
@@ -174,6 +175,8 @@ extension WardenReply {
       writer.put(facts.firstUser)
       writer.put(facts.userCount)
       writer.put(list: facts.missing) { $0.put($1) }
+      writer.put(facts.diskOutputs != nil)
+      if let why = facts.diskOutputs { writer.put(why) }
       return writer.bytes
     case .cannot(let refusal):
       var writer = ByteWriter(.cannot)
@@ -220,7 +223,7 @@ extension WardenReply {
           landlock: try reader.take(), firstUser: try reader.take(), userCount: try reader.take(),
           missing: try reader.takeList(atMost: Bounds.names) { reader throws(MalformedMessage) in
             try reader.takeRefusal()
-          }))
+          }, diskOutputs: try reader.takeOptional { reader throws(MalformedMessage) in try reader.takeRefusal() }))
     case .cannot:
       self = .cannot(try reader.takeRefusal())
     case .started:

@@ -45,9 +45,10 @@ public struct CellOrder: Equatable, Sendable {
   public var environment: [Variable]
   public var limits: CellLimits
   public var runtime: CellRuntime
+  public var outputs: CellOutputs
 
   /// What a cell must have been built for to take this order.
-  public var shape: CellShape { CellShape(limits: limits, runtime: runtime) }
+  public var shape: CellShape { CellShape(limits: limits, runtime: runtime, outputs: outputs) }
 
   public struct Variable: Equatable, Sendable {
     public var name: String
@@ -61,10 +62,11 @@ public struct CellOrder: Equatable, Sendable {
 
   public init(
     cell: UInt64, stage: String, arguments: [String], environment: [Variable] = [], limits: CellLimits = .init(),
-    runtime: CellRuntime = .program
+    runtime: CellRuntime = .program, outputs: CellOutputs = .memory
   ) {
     self.cell = cell
     self.runtime = runtime
+    self.outputs = outputs
     self.stage = stage
     self.arguments = arguments
     self.environment = environment
@@ -153,10 +155,13 @@ public struct WardenFacts: Equatable, Sendable {
   public var userCount: UInt32
   /// Controls this host does not give; a worker serves only when its policy waives each of them.
   public var missing: [Refusal]
+  /// Why no cell's `/output` can lie on a disk here; nil where it can. Such orders are refused with it.
+  public var diskOutputs: Refusal?
 
   public init(
     processID: Int32, cgroup: CgroupKind, mode: Mode, namespaces: [String], filter: [UInt8],
-    landlock: Int32 = 0, firstUser: UInt32, userCount: UInt32, missing: [Refusal] = []
+    landlock: Int32 = 0, firstUser: UInt32, userCount: UInt32, missing: [Refusal] = [],
+    diskOutputs: Refusal? = nil
   ) {
     self.processID = processID
     self.cgroup = cgroup
@@ -167,6 +172,7 @@ public struct WardenFacts: Equatable, Sendable {
     self.firstUser = firstUser
     self.userCount = userCount
     self.missing = missing
+    self.diskOutputs = diskOutputs
   }
 }
 
@@ -222,8 +228,8 @@ public struct CellEnd: Equatable, Sendable {
   public var oomKills: UInt64
   /// How often a fork was refused by the process limit.
   public var pidsLimitHits: UInt64
-  /// `/output` was without the slack that the warden gives beyond the limits, in blocks or in inodes, at its end or at
-  /// one of the looks the warden took every 100 ms while the job ran.
+  /// `/output` held more than its limits, in blocks or in inodes, at its end or at one of the looks the warden took
+  /// every 100 ms while the job ran: of the little that the warden gives beyond them, some was taken.
   public var outputExhausted: Bool
   /// From the job's start to the end of its main process, by the monotonic clock.
   public var wallMicroseconds: UInt64

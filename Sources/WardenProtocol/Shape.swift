@@ -9,8 +9,9 @@ public struct CellShape: Hashable, Sendable {
   public var temporaryBytes: Int64
   public var resultBytes: Int64
   public var runtime: CellRuntime
+  public var outputs: CellOutputs
 
-  public init(limits: CellLimits, runtime: CellRuntime) {
+  public init(limits: CellLimits, runtime: CellRuntime, outputs: CellOutputs = .memory) {
     memoryBytes = limits.memoryBytes
     cpuMillis = limits.cpuMillis
     pids = limits.pids
@@ -19,7 +20,16 @@ public struct CellShape: Hashable, Sendable {
     temporaryBytes = limits.temporaryBytes
     resultBytes = limits.resultBytes
     self.runtime = runtime
+    self.outputs = outputs
   }
+}
+
+/// What `/output` lies on.
+public enum CellOutputs: UInt8, Hashable, Sendable, CaseIterable {
+  /// The cell's memory, and so within its memory limit.
+  case memory = 1
+  /// A filesystem of its own, of the size of its limits, in a file on the worker's disk.
+  case disk = 2
 }
 
 /// How far a cell's main process has come when an order reaches it.

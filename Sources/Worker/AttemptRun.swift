@@ -98,7 +98,9 @@ struct AttemptRun: Sendable {
     let attribution = StartAttribution(
       code: materials.code, inputs: materials.inputs,
       isolation: waiving(
-        Isolation(cgroup: facts.cgroup, namespaces: facts.namespaces, filter: facts.filter, uid: nil)))
+        Isolation(
+          cgroup: facts.cgroup, namespaces: facts.namespaces, filter: facts.filter, uid: nil,
+          outputs: materials.terms.outputs)))
     return try await insist {
       try await store.start(worker: worker, [(claim, attribution)]).contains(claim.job)
     }
@@ -113,6 +115,7 @@ struct AttemptRun: Sendable {
         await logs.forward(cell.output)
         return try await cell.report()
       }
+      defer { ended.discardOutputs() }
       if ended.facts.stopped == .abandoned {
         return await giveBack(started: true, reason: "stopped before it ended")
       }

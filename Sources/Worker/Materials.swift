@@ -56,7 +56,7 @@ struct Materials: Sendable {
     CellRequest(
       stage: stage, argv: command.argv,
       environment: command.environment.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, limits: limits,
-      stdin: stdin, warm: terms.warm[runtime].map { .python(imports: $0.imports) })
+      stdin: stdin, warm: terms.warm[runtime].map { .python(imports: $0.imports) }, outputs: terms.outputs)
   }
 
   /// A report of an attempt whose cell never ran.

@@ -161,7 +161,7 @@ public actor Worker {
     id = try await store.registerWorker(
       name: configuration.name, host: configuration.host, build: configuration.build.description,
       queues: configuration.queues, slots: configuration.slots, leaseSeconds: configuration.leaseSeconds,
-      missing: waived)
+      missing: waived, offers: sandbox.facts.diskOutputs.holds ? [PolicyTerms.diskOffer] : [])
     lastHeartbeat = .now
   }
 

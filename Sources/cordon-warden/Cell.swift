@@ -38,6 +38,8 @@ final class Cell {
   /// The cell's mount namespace, for what an order mounts; also keeps its end off the job's last moment.
   var mounts: Descriptor?
   var output: Descriptor?
+  /// The space of /output before the job, where it lies on a disk.
+  let emptyOutput: FilesystemSpace?
   var result: Descriptor?
   /// Why no job byte ran.
   var refusal: Refusal?
@@ -79,6 +81,7 @@ final class Cell {
     self.user = user
     self.deadline = deadline
     (output, result) = (areas.output, areas.result)
+    emptyOutput = shape.outputs == .disk ? try? FilesystemSpace.of(areas.output) : nil
     phase = shape.runtime == .program ? .waiting : .building
   }
 
@@ -102,10 +105,10 @@ final class Cell {
     checkDelayMilliseconds = min(checkDelayMilliseconds * 2, Cell.longestCheckMilliseconds)
   }
 
-  /// Looks at the space of /output. tmpfs counts no refusals, so a job that met its limit and then removed a file would
+  /// Looks at the space of /output. No filesystem counts refusals, so a job that met its limit and then removed a file would
   /// look in the end as if it never had.
   func noteSpace(_ now: Instant) {
-    if let output, let space = try? FilesystemSpace.of(output) { outputRanOut = space.isExhausted }
+    if let output, let space = try? FilesystemSpace.of(output) { outputRanOut = isExhausted(space) }
     spaceCheckAt = outputRanOut ? nil : now.advanced(milliseconds: Cell.spaceCheckMilliseconds)
   }
 

@@ -9,13 +9,15 @@ extension Cell {
   /// Makes groups, an init in fresh namespaces, and the job's process in both; sets the shape's limits; and looks at what
   /// came of it. A program's process then waits for its order; an interpreter is on its way to that.
   static func build(
-    serial: UInt64, shape: CellShape, user: UInt32, host: Host, own: NamespaceIdentities, patienceMilliseconds: Int64
+    serial: UInt64, shape: CellShape, user: UInt32, host: Host, own: NamespaceIdentities,
+    patienceMilliseconds: Int64, disk: DetachedMount? = nil
   ) throws(Refusal) -> Cell {
     let group = try requiring("cgroup") { () throws(SystemError) in try host.cgroups.makeCell("cell-\(serial)") }
     do throws(Refusal) {
       let initProcess = try CellInit(host: host).spawn()
       do throws(Refusal) {
-        let (main, areas, socket) = try makeJob(JobProcess(host: host, user: user, shape: shape), group, initProcess)
+        let (main, areas, socket) = try makeJob(
+          JobProcess(host: host, user: user, shape: shape, disk: disk), group, initProcess)
         let cell = Cell(
           serial: serial, shape: shape, group: group, initProcess: initProcess, main: main, socket: socket,
           user: user, areas: areas, deadline: Instant.now.advanced(milliseconds: patienceMilliseconds))

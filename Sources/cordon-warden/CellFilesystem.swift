@@ -30,7 +30,9 @@ struct CellFilesystem {
   }
 
   /// Lays them all. In a process that has joined the cell's namespaces and is still privileged.
-  func lay() throws(Refusal) -> Areas {
+  ///
+  /// - Parameter disk: what /output is, where it does not lie in memory.
+  func lay(disk: DetachedMount?) throws(Refusal) -> Areas {
     try requiring("proc", fix: CellFilesystem.proc) { () throws(SystemError) in
       if mode == .userNamespace {
         // The host's stays until the kernel has seen it, and then goes.
@@ -46,11 +48,7 @@ struct CellFilesystem {
     return try requiring("mounts") { () throws(SystemError) in
       try temporary(at: Template.Path.temporary, [])
       try temporary(at: Template.Path.sharedMemory, .noExecution)
-      // One page and one inode more than the limit, beside the root's own inode: an area that has neither left has
-      // been asked for more than its limit, and one that is merely full has not.
-      try memory(
-        at: Template.Path.output, bytes: CellFilesystem.pages(shape.outputBytes) + CellFilesystem.pageBytes,
-        inodes: shape.outputFiles + 2, mode: "0700", .noExecution)
+      if let disk { try disk.attach(at: Template.Path.output) } else { try outputInMemory() }
       try memory(
         at: Template.Path.result, bytes: CellFilesystem.pages(shape.resultBytes) + CellFilesystem.pageBytes,
         inodes: Int64(CellFilesystem.resultInodes), mode: "0700", .noExecution)
@@ -78,8 +76,17 @@ struct CellFilesystem {
 
   /// Above what any filesystem of the cell holds, so that a full one is ENOSPC and not SIGXFSZ.
   var largestFile: UInt64 {
+    let disk = shape.outputs == .disk ? shape.outputGeometry.bytes : 0
     let largest = max(shape.outputBytes, shape.temporaryBytes, shape.resultBytes)
-    return UInt64(CellFilesystem.pages(largest) + 2 * CellFilesystem.pageBytes)
+    return max(disk, UInt64(CellFilesystem.pages(largest) + 2 * CellFilesystem.pageBytes))
+  }
+
+  /// One page and one inode more than the limit, beside the root's own inode: an area that has neither left has been
+  /// asked for more than its limit, and one that is merely full has not.
+  private func outputInMemory() throws(SystemError) {
+    try memory(
+      at: Template.Path.output, bytes: CellFilesystem.pages(shape.outputBytes) + CellFilesystem.pageBytes,
+      inodes: shape.outputFiles + 2, mode: "0700", .noExecution)
   }
 
   private func temporary(at path: String, _ attributes: MountAttributes) throws(SystemError) {

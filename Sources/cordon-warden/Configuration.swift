@@ -2,6 +2,8 @@
 struct Configuration {
   /// Directory whose children are stages.
   var staging: String
+  /// Directory on whose filesystem the outputs of cells lie that ask for a disk; nil: there are none.
+  var outputs: String?
   /// Right above systemd's range for containers, which ends at 0x6FFFFFFF, and so above all that adduser hands out
   /// to users for theirs (/etc/subuid, from 100000): a rootless container never runs under a job's uid. Below 2^31,
   /// because some programs take a uid for a signed number.
@@ -17,8 +19,8 @@ struct Configuration {
   struct Problem: Error { var message: String }
 
   static let usage = """
-    usage: cordon-warden --staging DIR [--pool CELLS] [--uids FIRST:BLOCK:BLOCKS] [--cgroup-base NAME]
-      [--locks DIR]
+    usage: cordon-warden --staging DIR [--outputs DIR] [--pool CELLS] [--uids FIRST:BLOCK:BLOCKS]
+      [--cgroup-base NAME] [--locks DIR]
     """
 
   init(arguments: [String]) throws(Problem) {
@@ -28,6 +30,7 @@ struct Configuration {
       guard let value = rest.popFirst(), !value.isEmpty else { throw Problem(message: "\(option) wants a value") }
       switch option {
       case "--staging": staging = try Configuration.absolute(value, option)
+      case "--outputs": outputs = try Configuration.absolute(value, option)
       case "--locks": locks = try Configuration.absolute(value, option)
       case "--pool": pool = try Configuration.pool(value)
       case "--cgroup-base":

@@ -36,6 +36,8 @@ struct Host {
   /// Of the process that was started, before it moved anywhere.
   var hostNamespaces: NamespaceIdentities
   var missing: [Refusal]
+  /// What outputs on a disk are made with, or why there are none.
+  var disk: Result<OutputDisk, Refusal>
 
   /// Namespaces in which a cell differs from the host.
   var cellNamespaces: Namespaces { mode == .root ? .cell : Namespaces.cell.union(.user) }
@@ -73,6 +75,7 @@ struct Host {
       try SeccompFilter.compileForInit(program: CellDescriptors.program)
     }
     let hostNamespaces = try NamespaceIdentities.read("self", proc: proc)
+    let disk = OutputDisk.find(directory: configuration.outputs, mode: mode)
     let template: Descriptor
     let templateIdentity: String?
     do {
@@ -102,7 +105,7 @@ struct Host {
       mountNamespace: try namespace("mnt", proc), template: template, templateIdentity: templateIdentity,
       staging: try openStaging(), cgroups: cgroups, filter: filter,
       initFilter: initFilter, landlock: landlock, users: users,
-      hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups))
+      hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups), disk: disk)
   }
 
   private static func ownProcess() throws -> Descriptor {

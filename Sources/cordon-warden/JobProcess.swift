@@ -29,6 +29,8 @@ struct JobProcess {
   var host: Host
   var user: UInt32
   var shape: CellShape
+  /// What /output is, where it does not lie in memory.
+  var disk: DetachedMount?
 
   private static let hostName = "cell"
 
@@ -66,7 +68,7 @@ struct JobProcess {
     try requiring("hostname") { () throws(SystemError) in
       try SystemError.check(cordon_sethostname(JobProcess.hostName), "sethostname")
     }
-    return try filesystem.lay()
+    return try filesystem.lay(disk: disk)
   }
 
   private var filesystem: CellFilesystem {

@@ -34,6 +34,10 @@ final class Supervisor {
   var ordered: [UInt64: Cell] = [:]
   /// Those that nobody has asked for yet, by shape.
   var pooled: [CellShape: [Cell]] = [:]
+  /// Orders whose /output is still being made on a disk, by the serial of the cell to be.
+  var disks: [UInt64: DiskOrder] = [:]
+  /// Processes that have made theirs, and are to be reaped.
+  var spentMakers: [ProcessHandle] = []
   var deadlines = Deadlines<UInt64, Instant>()
   var plan: PoolPlan<CellShape>
   var chores = Chores()
@@ -85,7 +89,8 @@ final class Supervisor {
           processID: getpid(), cgroup: host.cgroups.isUnified ? .unified : .hybrid, mode: host.mode,
           namespaces: host.cellNamespaces.names, filter: host.filter.instructions,
           landlock: host.landlock?.version ?? 0,
-          firstUser: host.users.range.first, userCount: host.users.range.count, missing: host.missing)))
+          firstUser: host.users.range.first, userCount: host.users.range.count, missing: host.missing,
+          diskOutputs: host.disk.refusal)))
     while leaveAt.map({ !cells.isEmpty && Instant.now < $0 }) ?? true { turn() }
     host.cgroups.remove(patience: 1_000)
     return 0
@@ -100,8 +105,12 @@ final class Supervisor {
 
   private func turn() {
     let now = Instant.now
+    reapMakers()
     for serial in deadlines.due(now) {
-      guard let cell = cells[serial] else { continue }
+      guard let cell = cells[serial] else {
+        diskIsLate(serial)
+        continue
+      }
       serveTimer(cell, now)
       rearm(cell)
     }
@@ -120,7 +129,8 @@ final class Supervisor {
     case Token.control.rawValue: serveControl(event.ready)
     case Token.termination.rawValue: leave()
     default:
-      guard let (serial, source) = Token.cell(event.token), let cell = cells[serial] else { return }
+      guard let (serial, source) = Token.cell(event.token) else { return }
+      guard let cell = cells[serial] else { return serveDisk(serial) }
       serve(cell, source)
       rearm(cell)
     }
@@ -166,6 +176,7 @@ final class Supervisor {
   private func leave() {
     if leaveAt == nil { leaveAt = Instant.now.advanced(milliseconds: Supervisor.leavePatienceMilliseconds) }
     pooled = [:]
+    for serial in Array(disks.keys) { giveUpDisk(serial, Refusal(control: "warden", stage: "the warden is leaving")) }
     for cell in Array(cells.values) {
       if cell.stop == nil { cell.stop = (.abandoned, 0) }
       drain(cell)
@@ -204,7 +215,8 @@ enum Token: UInt64 {
     case socket, main, initProcess, memory
   }
 
-  static func of(_ cell: Cell, _ source: Source) -> UInt64 { cell.serial << 2 | source.rawValue }
+  static func of(_ cell: Cell, _ source: Source) -> UInt64 { of(cell.serial, source) }
+  static func of(_ serial: UInt64, _ source: Source) -> UInt64 { serial << 2 | source.rawValue }
 
   static func cell(_ token: UInt64) -> (serial: UInt64, Source)? {
     Source(rawValue: token & 3).map { (token >> 2, $0) }

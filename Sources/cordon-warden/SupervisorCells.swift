@@ -215,7 +215,7 @@ extension Supervisor {
       end.pidsLimitHits = counters.pidsLimitHits
       end.cpuMicroseconds = counters.cpuMicroseconds
       end.memoryPeakBytes = counters.memoryPeakBytes
-      let isExhausted = try FilesystemSpace.of(output).isExhausted
+      let isExhausted = cell.isExhausted(try FilesystemSpace.of(output))
       end.outputExhausted = isExhausted || cell.outputRanOut
     } catch {
       // Without the kernel's facts there is no outcome; the worker must not use this cell's outputs.

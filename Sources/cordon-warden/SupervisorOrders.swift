@@ -9,21 +9,27 @@ extension Supervisor {
   func take(_ order: CellOrder, given: [Descriptor]) {
     do throws(Refusal) {
       guard leaveAt == nil else { throw Refusal(control: "warden", stage: "the warden is leaving") }
-      guard ordered[order.cell] == nil else { throw Refusal(control: "order.cell", stage: "this cell exists") }
+      guard ordered[order.cell] == nil, !isMakingDisk(order.cell) else {
+        throw Refusal(control: "order.cell", stage: "this cell exists")
+      }
       if let problem = order.problem { throw problem }
       guard given.count == 3, given.allSatisfy(\.isJobStream) else {
         throw Refusal(control: "order.descriptors", stage: "stdin, stdout, stderr: pipes, sockets, files, /dev/null")
       }
-      let cell = try cell(for: order.shape)
-      cell.order = order
-      cell.given = given
-      ordered[order.cell] = cell
-      noteActivity()
-      if cell.phase == .waiting { startOrRefuse(cell) }
-      rearm(cell)
+      if order.shape.outputs == .disk { return try beginDisk(order, given: given) }
+      accept(order, given: given, try cell(for: order.shape))
     } catch {
       send(.refused(cell: order.cell, error))
     }
+  }
+
+  func accept(_ order: CellOrder, given: [Descriptor], _ cell: Cell) {
+    cell.order = order
+    cell.given = given
+    ordered[order.cell] = cell
+    noteActivity()
+    if cell.phase == .waiting { startOrRefuse(cell) }
+    rearm(cell)
   }
 
   /// An unused cell of the shape: one that waits, one that is nearly there, or a new one.
@@ -37,13 +43,20 @@ extension Supervisor {
   }
 
   func build(_ shape: CellShape) throws(Refusal) -> Cell {
-    guard let user = host.users.take() else {
-      throw Refusal(control: "uids", stage: "every uid of this warden is a live cell's", fix: "widen --uids")
-    }
+    try build(shape, serial: nextSerial(), user: try takeUser(), disk: nil)
+  }
+
+  func takeUser() throws(Refusal) -> UInt32 {
+    if let user = host.users.take() { return user }
+    throw Refusal(control: "uids", stage: "every uid of this warden is a live cell's", fix: "widen --uids")
+  }
+
+  /// The uid goes back where no cell comes of it.
+  func build(_ shape: CellShape, serial: UInt64, user: UInt32, disk: DetachedMount?) throws(Refusal) -> Cell {
     do throws(Refusal) {
       let cell = try Cell.build(
-        serial: nextSerial(), shape: shape, user: user, host: host, own: ownNamespaces,
-        patienceMilliseconds: Supervisor.startPatienceMilliseconds)
+        serial: serial, shape: shape, user: user, host: host, own: ownNamespaces,
+        patienceMilliseconds: Supervisor.startPatienceMilliseconds, disk: disk)
       cells[cell.serial] = cell
       watch(cell.socket.descriptor, .read, of: cell, .socket)
       watch(cell.main.descriptor, .read, of: cell, .main)
@@ -89,6 +102,7 @@ extension Supervisor {
   }
 
   func stop(_ stop: CellStop) {
+    if stopDisk(stop.cell) { return }
     guard let cell = ordered[stop.cell], [.building, .starting, .running].contains(cell.phase)
     else { return }
     let grace = min(max(0, stop.graceMilliseconds), Supervisor.longestGraceMilliseconds)

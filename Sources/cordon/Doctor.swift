@@ -34,13 +34,14 @@ struct Doctor: AsyncParsableCommand {
       findings.append(await schema())
       terms = await termsInForce()
     }
-    let unwaived = Set(terms.unwaived(findings.filter { !$0.holds }.map(\.control)))
+    let unwaived = Set(terms.unwaived(findings.filter { !$0.holds && $0.isRequired }.map(\.control)))
     let healthy = unwaived.isEmpty
     if json {
       let rows = findings.map { finding in
         JSONValue.object([
           "control": .string(finding.control), "holds": .bool(finding.holds), "detail": .string(finding.detail),
-          "waived": .bool(!finding.holds && !unwaived.contains(finding.control)),
+          "waived": .bool(!finding.holds && finding.isRequired && !unwaived.contains(finding.control)),
+          "required": .bool(finding.isRequired),
           "fix": Self.advice(finding).map(JSONValue.string) ?? .null,
         ])
       }
@@ -51,6 +52,8 @@ struct Doctor: AsyncParsableCommand {
         let mark =
           if finding.holds {
             Terminal.styled("holds   ", .good)
+          } else if !finding.isRequired {
+            Terminal.styled("without ", .bad)
           } else if unwaived.contains(finding.control) {
             Terminal.styled("MISSING ", .bad)
           } else {

@@ -75,6 +75,7 @@ struct RecordView {
       field("filter", Self.text(isolation["filter"]))
       field("uid", Self.text(isolation["uid"]))
       field("waivers", isolation["waivers"]?.array.map { $0.isEmpty ? "none" : Self.text(.array($0)) })
+      field("outputs on", isolation["outputs"].map(Self.text))
     }
 
     let artifacts = record["artifacts"]?.array ?? []

@@ -22,12 +22,13 @@ struct Workers: AsyncParsableCommand {
         Terminal.line("[" + rows.joined(separator: ",") + "]")
         return
       }
-      var table = Table(["WORKER", "NAME", "HOST", "STATE", "QUEUES", "RUNNING", "SLOTS", "MISSING", "SEEN", "REASON"])
-      for row in try rows.map(parseRecord) {
-        table.add(
-          ["worker", "name", "host", "state", "queues", "running", "slots", "missing", "seen_at", "drained_reason"]
-            .map { RecordView.text(row[$0]) })
-      }
+      let columns = [
+        ("WORKER", "worker"), ("NAME", "name"), ("HOST", "host"), ("STATE", "state"), ("QUEUES", "queues"),
+        ("RUNNING", "running"), ("SLOTS", "slots"), ("MISSING", "missing"), ("OFFERS", "offers"), ("SEEN", "seen_at"),
+        ("REASON", "drained_reason"),
+      ]
+      var table = Table(columns.map(\.0))
+      for row in try rows.map(parseRecord) { table.add(columns.map { RecordView.text(row[$0.1]) }) }
       for line in table.lines { Terminal.line(line) }
     }
   }

@@ -3,7 +3,7 @@ import TestKit
 
 /// Every case, and the list of what they must cover.
 enum Catalogue {
-  static let filesystem: [AttackCase] = FilesystemCases.all + SharedFileCases.all + OutputCases.all
+  static let filesystem: [AttackCase] = FilesystemCases.all + SharedFileCases.all + OutputCases.all + DiskCases.all
   static let processes: [AttackCase] = ProcessCases.all + ProgramCases.all + ResourceCases.all + FleetCases.processes
   static let kernel: [AttackCase] = CallCases.all + KernelCases.all + HostCases.all + EnumerationCases.all
   static let operation: [AttackCase] = FleetCases.operation + RequestCases.all
@@ -47,7 +47,7 @@ enum NotApplicable {
     "FS-23": "Cordon unpacks no archive; what a job unpacks, it unpacks inside its cell",
     "FS-24": "an input's digest is taken when it is staged, on a mount that cannot be written; it is not taken again",
     "PR-12": "there is no limit on processor time as such; cpu.max bounds the rate and the time limit ends the job",
-    "PR-26": "a cell has no writable file on a disk, so io.max has nothing to bound",
+    "PR-26": "a cell has a writable file on a disk only where a policy says so, and io.max does not bound it then",
     "KS-29": "there is no tier of virtual machines and no check of the kernel's age; the guarantees say so",
     "OP-02": "the waivers of a policy are shown by StoreTests and WorkerTests; under the default policy there is none",
   ]

@@ -12,7 +12,7 @@ enum FleetCases {
   static let processes: [AttackCase] = [pr18, pr18b, pr19]
   static let operation: [AttackCase] = [op01, op02, op03, op05, op06, op09, op10]
 
-  private static func fleetCase(
+  static func fleetCase(
     _ id: String, _ what: String, _ body: @escaping @Sendable (Place, inout Verdict) async throws -> Void
   ) -> AttackCase {
     AttackCase(
@@ -21,7 +21,7 @@ enum FleetCases {
   }
 
   /// A house of its own, ended however the body ends. What it leaves on the host is looked at when it is gone.
-  private static func withHouse(
+  static func withHouse(
     _ verdict: inout Verdict, slots: Int = 1, options: [String] = ["--lease", "2s"],
     _ body: (AttackHouse, inout Verdict) async throws -> Void
   ) async throws {

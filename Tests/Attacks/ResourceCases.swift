@@ -329,7 +329,8 @@ enum ResourceCases {
     expect: { evidence, verdict in
       verdict.outcome(evidence, "succeeded")
       verdict.metAll(evidence, prefix: "flood ", "ok", "ENOSPC")
-      // All that a job can write to is memory: no block device sees a byte of it, so there is nothing to throttle.
+      // All that a job can write to under this policy is memory: no block device sees a byte of it, so there is nothing
+      // to throttle.
       verdict.equal(evidence.number("written"), 0, "bytes for a disk")
     },
     control: .host(

@@ -13,7 +13,7 @@ struct PolicyTermsTests {
   func nothing() throws {
     #expect(try PolicyTerms(document: Self.document("")) == PolicyTerms())
     #expect(try PolicyTerms(document: Self.document(#","waivers":[],"warm":{}"#)) == PolicyTerms())
-    #expect(PolicyTerms().waivers.isEmpty && PolicyTerms().warm.isEmpty)
+    #expect(PolicyTerms().waivers.isEmpty && PolicyTerms().warm.isEmpty && PolicyTerms().outputs == .memory)
   }
 
   @Test("every term is read")
@@ -25,6 +25,8 @@ struct PolicyTermsTests {
     #expect(terms.warm == [.python3: .init(mode: .interpreter, imports: ["json", "os.path"])])
     let other = try PolicyTerms(document: Self.document(#","warm":{"python3":{"mode":"interpreter"}}"#))
     #expect(other.warm == [.python3: .init(mode: .interpreter)])
+    #expect(try PolicyTerms(document: Self.document(#","outputs":{"on":"disk"}"#)).outputs == .disk)
+    #expect(try PolicyTerms(document: Self.document(#","outputs":{"on":"memory"}"#)).outputs == .memory)
   }
 
   @Test(
@@ -39,7 +41,9 @@ struct PolicyTermsTests {
       (#","warm":{"python3":{"mode":"interpreter","imports":["os; import sys"]}}"#, "warm.python3.imports"),
       (#","warm":{"python3":{"mode":"interpreter","imports":"json"}}"#, "warm.python3.imports"),
       (#","warm":{"python3":{"mode":"zygote"}}"#, "warm.python3.mode"),
-      (#","outputs":{"memory":"1GiB"}"#, "'outputs' is unknown"),
+      (#","outputs":{"memory":"1GiB"}"#, "'memory' is unknown"), (#","outputs":{}"#, "outputs.on"),
+      (#","outputs":"disk""#, "outputs: "), (#","outputs":{"on":"tape"}"#, "outputs.on"),
+      (#","outputs":{"on":1}"#, "outputs.on"), (#","outputs":{"on":"disk","size":1}"#, "'size' is unknown"),
     ])
   func strict(members: String, names: String) throws {
     let problem = #expect(throws: PolicyTerms.Problem.self) { try PolicyTerms(document: Self.document(members)) }

@@ -89,13 +89,15 @@ struct Bench: Sendable {
 
   func start(
     _ argv: [String], limits: Limits = Limits(wallMilliseconds: 60_000), stdin: [UInt8]? = nil,
+    outputs: OutputStorage = .memory,
     environment: [(String, String)] = [("PATH", "/usr/bin:/usr/sbin"), ("LC_ALL", "C"), ("HOME", "/tmp")],
     prepare: (Stage) throws -> Void = { _ in }
   ) async throws -> (RunningCell, Stage) {
     let stage = try sandbox.stage()
     try prepare(stage)
     do {
-      let request = CellRequest(stage: stage, argv: argv, environment: environment, limits: limits, stdin: stdin)
+      let request = CellRequest(
+        stage: stage, argv: argv, environment: environment, limits: limits, stdin: stdin, outputs: outputs)
       return (try await sandbox.run(request), stage)
     } catch {
       stage.remove()
@@ -115,19 +117,23 @@ struct Bench: Sendable {
 
   func run(
     _ argv: [String], limits: Limits = Limits(wallMilliseconds: 60_000), stdin: [UInt8]? = nil,
-    prepare: (Stage) throws -> Void = { _ in }
+    outputs: OutputStorage = .memory, prepare: (Stage) throws -> Void = { _ in }
   ) async throws -> Ran {
-    let (cell, stage) = try await start(argv, limits: limits, stdin: stdin, prepare: prepare)
+    let (cell, stage) = try await start(argv, limits: limits, stdin: stdin, outputs: outputs, prepare: prepare)
     defer { stage.remove() }
     return try await finish(cell)
   }
 
-  func bash(_ script: String, limits: Limits = Limits(wallMilliseconds: 60_000)) async throws -> Ran {
-    try await run(["/usr/bin/bash", "-c", script], limits: limits)
+  func bash(
+    _ script: String, limits: Limits = Limits(wallMilliseconds: 60_000), outputs: OutputStorage = .memory
+  ) async throws -> Ran {
+    try await run(["/usr/bin/bash", "-c", script], limits: limits, outputs: outputs)
   }
 
-  func python(_ program: String, limits: Limits = Limits(wallMilliseconds: 60_000)) async throws -> Ran {
-    try await run(["/usr/bin/python3", "-I", "-c", program], limits: limits)
+  func python(
+    _ program: String, limits: Limits = Limits(wallMilliseconds: 60_000), outputs: OutputStorage = .memory
+  ) async throws -> Ran {
+    try await run(["/usr/bin/python3", "-I", "-c", program], limits: limits, outputs: outputs)
   }
 }
 

@@ -90,7 +90,11 @@ import Testing
       ),
       (warm(.object(["mode": .string("interpreter"), "imports": .string("json")])), "warm.python3.imports: "),
       (warm(.object(["mode": .string("zygote")])), "warm.python3.mode: "),
-      (["outputs": .object(["memory": .string("1GiB")])], "outputs: "),
+      (["outputs": .object(["memory": .string("1GiB")])], "outputs.memory: "),
+      (["outputs": .object([:])], "outputs.on: "), (["outputs": .string("disk")], "outputs: "),
+      (["outputs": .object(["on": .string("tape")])], "outputs.on: "), (["outputs": .null], "outputs: "),
+      (["outputs": .object(["on": .null])], "outputs.on: "),
+      (["outputs": .object(["on": .string("disk"), "size": .integer(1)])], "outputs.size: "),
       (["lease": .object(["attempts": .integer(0), "margin": .string("5m")])], "lease.attempts: "),
       (["lease": .object(["attempts": .integer(5), "margin": .integer(5)])], "lease.margin: "),
       (["defaults": .object([:])], "defaults."),
@@ -124,6 +128,22 @@ import Testing
       let error = try await refusal { try await member.store.setPolicy("{}") }
       #expect(error.sqlState == "42501", "\(group)")
     }
+  }
+
+  /// What is asked for beyond memory is accepted and shown as it was given.
+  @Test func outputsMayLieOnADisk() async throws {
+    let boss = try await Member.make("cordon_operator")
+    var ceilings = try #require(try json(try await Self.document())["ceilings"]?.object)
+    ceilings["output"] = .string("64GiB")
+    let digest = try await boss.store.setPolicy(
+      try await Self.document(["ceilings": .object(ceilings), "outputs": .object(["on": .string("disk")])]))
+    let policy = try await boss.store.policyInForce()
+    #expect(policy.digest == digest && policy.document.contains(#""outputs":{"on":"disk"}"#))
+    #expect(try PolicyTerms(document: policy.document).outputs == .disk)
+    #expect(try await admin("select unnest(cordon.offers_asked_for())") == [PolicyTerms.diskOffer])
+    #expect(
+      try await admin("select unnest(cordon.offers_needed($1::text))", [Parameter(policy.document)])
+        == [PolicyTerms.diskOffer])
   }
 
   @Test func databaseAndSwiftWaiveTheSame() async throws {

@@ -12,10 +12,11 @@ import Testing
   }
 
   private static func register(
-    _ member: Member, missing: [String], queues: [String] = ["default"]
+    _ member: Member, missing: [String] = [], queues: [String] = ["default"], offers: [String] = []
   ) async throws -> Int64 {
     try await member.store.registerWorker(
-      name: "w", host: "h", build: "b", queues: queues, slots: 100, leaseSeconds: 30, missing: missing)
+      name: "w", host: "h", build: "b", queues: queues, slots: 100, leaseSeconds: 30, missing: missing,
+      offers: offers)
   }
 
   @Test("OP-02: a worker that lacks a control is registered only where the policy in force waives it")
@@ -37,6 +38,26 @@ import Testing
     #expect(
       try await admin("select detail ->> 'missing' from cordon.audit where what = 'registered'")
         == [#"["uids", "groups", "uids"]"#])
+  }
+
+  @Test("a worker is given only jobs whose own policy asks for nothing that it does not offer")
+  func offers() async throws {
+    let producer = try await Member.producer()
+    let member = try await Member.make("cordon_worker")
+    let plain = try await producer.store.enqueue(queue: "default", specification: sleepJob).job
+    let disk = try await PolicyTests.document(["outputs": .object(["on": .string("disk")])])
+    _ = try await Member.superuser.store.setPolicy(disk)
+    let large = try await producer.store.enqueue(queue: "default", specification: sleepJob).job
+    let without = try await Self.register(member)
+    let with = try await Self.register(member, offers: [PolicyTerms.diskOffer])
+    #expect(try await member.store.claim(worker: without, limit: 100).map(\.job) == [plain])
+    #expect(try await member.store.claim(worker: with, limit: 100).map(\.job) == [large])
+    let shown = try await Member.superuser.store.workers().map(json)
+    #expect(shown.map { $0["offers"] } == [.array([.string(PolicyTerms.diskOffer)]), .array([])])
+    for stranger in ["", "outputs", "uids"] {
+      let error = try await refusal { try await Self.register(member, offers: [stranger]) }
+      #expect(error.sqlState == "22023" && error.message.hasPrefix("offers: "), "\(error)")
+    }
   }
 
   @Test("OP-02: it is given only jobs whose own policy waives everything it lacks")

@@ -13,6 +13,7 @@ private let requests: [WardenRequest] = [
         wallMilliseconds: 1, graceMilliseconds: 2, memoryBytes: 3, cpuMillis: 4, pids: 5, outputBytes: 6,
         outputFiles: 7, temporaryBytes: 8, resultBytes: -9))),
   .run(CellOrder(cell: 0, stage: "", arguments: ["/a"], runtime: .python(imports: ["json", "os.path"]))),
+  .run(CellOrder(cell: 1, stage: "", arguments: ["/a"], outputs: .disk)),
   .stop(CellStop(cell: 7, cause: .abandoned, graceMilliseconds: 1_500)),
   .shutdown,
 ]
@@ -22,6 +23,10 @@ private let replies: [WardenReply] = [
     WardenFacts(
       processID: 4_711, cgroup: .hybrid, mode: .userNamespace, namespaces: ["mnt", "pid"],
       filter: Array(0...255), landlock: 7, firstUser: 200_001, userCount: 255, missing: [refusal, refusal])),
+  .hello(
+    WardenFacts(
+      processID: 1, cgroup: .unified, mode: .root, namespaces: [], filter: [], firstUser: 1, userCount: 1,
+      diskOutputs: refusal)),
   .cannot(refusal),
   .started(CellStart(cell: 1, user: 200_003, initProcessID: 99, namespaces: ["net"])),
   .refused(cell: 3, refusal),
@@ -87,6 +92,21 @@ private let replies: [WardenReply] = [
       cell: 1, stage: "s",
       arguments: Array(repeating: String(repeating: "a", count: Bounds.argumentBytes - 1), count: 25))
     #expect(throws: MalformedMessage.self) { try WardenRequest(decoding: WardenRequest.run(huge).encoded) }
+  }
+
+  @Test(arguments: [0, 3, 255] as [UInt8]) func outputsLieWhereTheProtocolSays(_ other: UInt8) {
+    var bytes = WardenRequest.run(CellOrder(cell: 1, stage: "", arguments: ["/a"], outputs: .disk)).encoded
+    #expect(bytes.last == CellOutputs.disk.rawValue)
+    bytes[bytes.count - 1] = other
+    #expect(throws: MalformedMessage.self) { try WardenRequest(decoding: bytes) }
+  }
+
+  @Test func outputsAreOfTheShape() {
+    let memory = CellOrder(cell: 1, stage: "", arguments: ["/a"])
+    #expect(memory.outputs == .memory)
+    var disk = memory
+    disk.outputs = .disk
+    #expect(disk.shape != memory.shape, "a waiting cell of one serves no order for the other")
   }
 
   @Test func textThatIsNotUTF8IsRefused() {

@@ -7,6 +7,10 @@ enum WardenReplies: Fuzzer {
       WardenFacts(
         processID: 4_711, cgroup: .hybrid, mode: .userNamespace, namespaces: ["mnt", "pid"], filter: Array(0...63),
         firstUser: 200_001, userCount: 255, missing: [refusal])),
+    .hello(
+      WardenFacts(
+        processID: 1, cgroup: .unified, mode: .root, namespaces: [], filter: [], firstUser: 1, userCount: 1,
+        diskOutputs: refusal)),
     .cannot(refusal),
     .started(CellStart(cell: 1, user: 200_003, initProcessID: 99, namespaces: ["net"])),
     .refused(cell: 3, refusal),

@@ -11,8 +11,9 @@ enum WardenRequests: Fuzzer {
     let python = CellOrder(
       cell: 1, stage: "", arguments: CellRuntime.pythonCommand + ["/job/main.py"],
       runtime: .python(imports: ["json", "os.path"]))
+    let disk = CellOrder(cell: 2, stage: "", arguments: ["/x"], outputs: .disk)
     let requests: [WardenRequest] =
-      [.run(order), .run(bare), .run(python), .shutdown]
+      [.run(order), .run(bare), .run(python), .run(disk), .shutdown]
       + StopCause.allCases.map { .stop(CellStop(cell: 7, cause: $0, graceMilliseconds: 1_500)) }
     return requests.map(\.encoded)
   }

@@ -5,6 +5,7 @@
 
 #include "CLinuxDescriptors.h"
 #include "CLinuxLandlock.h"
+#include "CLinuxLoop.h"
 #include "CLinuxMount.h"
 #include "CLinuxProcess.h"
 #include "CLinuxReadiness.h"

@@ -34,6 +34,9 @@ int cordon_mount_open(const char *filesystem);
 /// fsconfig(2) with a text option.
 int cordon_mount_option(int context, const char *key, const char *value);
 
+/// fsconfig(2) with an option that has no value.
+int cordon_mount_flag(int context, const char *key);
+
 /// Creates the superblock and returns it as a detached mount with `attributes`.
 int cordon_mount_create(int context, uint64_t attributes);
 

@@ -41,6 +41,10 @@ pid_t cordon_spawn(uint64_t flags, int cgroup, int *pidfd, struct cordon_spawn *
 /// with privilege over the namespace it came from, which an ordinary user lacks.
 pid_t cordon_spawn_beside(int member, int cgroup, int *pidfd, struct cordon_spawn *spawn);
 
+/// fork(2) with a close-on-exec pidfd, by clone3(2): 0 in the child. Only in a process with one thread, because no fork
+/// handlers run.
+pid_t cordon_fork(int *pidfd);
+
 /// Whether a child has ended: 1 with its exit code or signal, 0 while it runs, -1. It is left to be reaped. Any time.
 int cordon_peek(pid_t pid, int *code, int *is_signal);
 
