@@ -165,7 +165,7 @@ enum EnumerationCases {
       verdict.outcome(evidence, "succeeded")
       // Of the host, and of the warden, which keeps a mount namespace of its own.
       var others = ["/proc/self"]
-      for warden in await evidence.house!.wardens() { others.append("/proc/\(warden)") }
+      for warden in evidence.house!.wardens() { others.append("/proc/\(warden)") }
       verdict.require(others.count > 1, "no warden was found")
       for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
         for other in others {
