@@ -1,8 +1,9 @@
 # Sourced by what runs suites of Tests/. Expects `log`, a file that holds the output of one suite at a time, and counts
 # in `passed` and `failed`.
 
-# run_suite SUITE BUNDLE…: runs the tests of a folder, one after the other. BUNDLE is the program that
-# `swift build --build-tests` makes of all tests, with what stands before it and options of its own.
+# run_suite SUITE BUNDLE…: runs the tests of a folder, or of one type in it (`Journeys.OrdinaryUserJourney`), one after
+# the other. BUNDLE is the program that `swift build --build-tests` makes of all tests, with what stands before it and
+# options of its own.
 #
 # It is what `swift test --skip-build --disable-xctest --no-parallel --filter …` starts, with the same arguments, but
 # with its output going to the file as it is: SwiftPM relays it in pieces, and loses a piece that ends within a
@@ -10,7 +11,7 @@
 run_suite() {
   local suite=$1 started=$SECONDS status=0 closing count bad reports good
   shift
-  NO_COLOR=1 "$@" --testing-library swift-testing --no-parallel --filter "^$suite\." >"$log" 2>&1 || status=$?
+  NO_COLOR=1 "$@" --testing-library swift-testing --no-parallel --filter "^$suite[./]" >"$log" 2>&1 || status=$?
   # The closing line of Swift Testing counts what ran; a suite that ran nothing has failed, whatever it says.
   closing=$(grep -aE 'Test run with [0-9]+ tests?' "$log" | tail -n 1 || true)
   count=$(sed -nE 's/.*Test run with ([0-9]+) tests?.*/\1/p' <<<"$closing")
