@@ -3,7 +3,7 @@ import Foundation
 /// How many times longer than on an ordinary host a test waits before it gives up, and how much more time it lets
 /// pass where it judges one: the environment variable `CORDON_TEST_PATIENCE`, for machines that are emulated
 /// (`ops/vm-test`). No limit of the product is multiplied by it; a time limit that a case gives to a job is only where
-/// the job has to get ready within it.
+/// the job has to get somewhere within it.
 public let patience = ProcessInfo.processInfo.environment["CORDON_TEST_PATIENCE"].flatMap(Double.init) ?? 1
 
 extension Duration {
