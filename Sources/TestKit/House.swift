@@ -33,7 +33,7 @@ public actor House {
 
   /// Waits for the one line `up` prints.
   public static func url(printedBy up: RunningTool) async throws -> String {
-    let end = ContinuousClock.now + .seconds(60)
+    let end = ContinuousClock.now + Duration.seconds(60).patiently
     while ContinuousClock.now < end {
       for line in String(decoding: up.stdout, as: UTF8.self).split(separator: "\n") {
         if line.hasPrefix("CORDON_DATABASE_URL=") { return String(line.dropFirst("CORDON_DATABASE_URL=".count)) }

@@ -51,11 +51,13 @@ public struct Tool: Sendable {
   public func wait(
     for job: String, limit: Duration = .seconds(30), until condition: (JSONValue) -> Bool
   ) async throws -> JSONValue {
-    let end = ContinuousClock.now + limit
+    let end = ContinuousClock.now + limit.patiently
     while true {
       let record = try await show(job)
       if condition(record) { return record }
-      guard ContinuousClock.now < end else { throw Problem("job \(job) is not there after \(limit): \(record)") }
+      guard ContinuousClock.now < end else {
+        throw Problem("job \(job) is not there after \(limit.patiently): \(record)")
+      }
       try await Task.sleep(for: .milliseconds(50))
     }
   }
@@ -98,11 +100,11 @@ public final class RunningTool: @unchecked Sendable {
   public func signal(_ number: Int32) { kill(process.processIdentifier, number) }
 
   public func answer(limit: Duration = .seconds(60)) async throws -> Tool.Answer {
-    let end = ContinuousClock.now + limit
+    let end = ContinuousClock.now + limit.patiently
     while process.isRunning {
       guard ContinuousClock.now < end else {
         signal(SIGKILL)
-        throw Problem("\(process.arguments) still runs after \(limit): \(stderr)")
+        throw Problem("\(process.arguments) still runs after \(limit.patiently): \(stderr)")
       }
       try await Task.sleep(for: .milliseconds(10))
     }

@@ -1,5 +1,15 @@
 import Foundation
 
+/// How many times longer than on an ordinary host a test waits before it gives up, and how much more time it lets
+/// pass where it judges one: the environment variable `CORDON_TEST_PATIENCE`, for machines that are emulated
+/// (`ops/vm-test`). No limit of the product is multiplied by it; a time limit that a case gives to a job is only where
+/// the job has to get somewhere within it.
+public let patience = ProcessInfo.processInfo.environment["CORDON_TEST_PATIENCE"].flatMap(Double.init) ?? 1
+
+extension Duration {
+  public var patiently: Duration { self * patience }
+}
+
 /// A `sleep` that is told from every other process of the host by its argument.
 public struct Marker: Sendable {
   public let text = "86399.\(UInt32.random(in: 100_000...999_999))"
@@ -19,9 +29,9 @@ public struct Marker: Sendable {
 
 /// Waits until `condition` holds; a `Problem` that names it when it does not within `limit`.
 public func eventually(_ what: String, limit: Duration = .seconds(10), _ condition: () -> Bool) async throws {
-  let end = ContinuousClock.now + limit
+  let end = ContinuousClock.now + limit.patiently
   while !condition() {
-    guard ContinuousClock.now < end else { throw Problem("not within \(limit): \(what)") }
+    guard ContinuousClock.now < end else { throw Problem("not within \(limit.patiently): \(what)") }
     try await Task.sleep(for: .milliseconds(50))
   }
 }

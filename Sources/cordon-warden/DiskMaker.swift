@@ -81,8 +81,9 @@ struct DiskMaker {
   private func handOver(_ mount: DetachedMount) throws(SystemError) {
     let root = try Descriptor.open(".", O_RDONLY | O_DIRECTORY, at: mount.descriptor)
     try SystemError.check(unlinkat(root.raw, "lost+found", AT_REMOVEDIR), "remove lost+found")
-    try SystemError.check(fchown(root.raw, user, group), "give /output to uid \(user)")
+    // While it is still root's: the warden keeps no right over what is not its own.
     try SystemError.check(fchmod(root.raw, 0o700), "make /output private")
+    try SystemError.check(fchown(root.raw, user, group), "give /output to uid \(user)")
     var space = statvfs()
     try SystemError.check(fstatvfs(root.raw, &space), "fstatvfs")
     guard geometry.fits(try .of(root), availableBlocks: Int64(clamping: space.f_bavail)) else {

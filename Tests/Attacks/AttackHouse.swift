@@ -4,48 +4,97 @@ import Jobs
 import Postgres
 import TestKit
 
-/// The house of the attacks: `cordon up` with a secret in its environment, and what is asked of its database.
+/// The house of the attacks: a worker with a secret in its environment, and what is asked of its database.
 struct AttackHouse: Sendable {
   let house: House
+  /// `cordon up` itself, or an ordinary user's `cordon worker` on its database; root's own serves no queue of ours then.
+  let worker: RunningTool
+  let user: OrdinaryUser?
+  /// Where that worker's state and artifacts lie.
+  let directory: String
+  /// The queue it serves.
+  let queue: String
   /// As whoever enqueues.
   let client: Pool
   /// As the cluster's superuser, who sees every row.
   let superuser: Pool
 
-  /// In the environment of `cordon up`, where no job may find it. Some of its capabilities are inheritable as well, as
+  /// In the environment of the worker, where no job may find it. Some of its capabilities are inheritable as well, as
   /// a careless unit makes them: neither an execve nor a change of uid empties that set.
   static let secret = (name: "CORDON_ATTACK_SECRET", value: "environment-\(UUID().uuidString)")
 
   init(slots: Int, options: [String] = []) async throws {
-    house = try await House(
-      slots: slots, options: options, environment: [Self.secret.name: Self.secret.value],
-      through: ["/usr/bin/setpriv", "--inh-caps", "+chown,+kill,+net_raw"])
+    if WorkerUser.isOrdinary {
+      house = try await House(slots: 1, options: ["--pool", "0"])
+      house.openSocket()
+      queue = "ordinary"
+      try await house.addQueue(queue)
+      _ = try await house.waive("uids")
+      let user = try OrdinaryUser()
+      self.user = user
+      directory = user.data
+      worker = try Self.worker(of: house, user, directory, ["--queue", queue, "--slots", String(slots)] + options)
+    } else {
+      house = try await House(
+        slots: slots, options: options, environment: [Self.secret.name: Self.secret.value],
+        through: ["/usr/bin/setpriv", "--inh-caps", Self.inheritable])
+      (worker, user, directory, queue) = (await house.up, nil, house.directory.path, "default")
+    }
     client = Pool(ConnectionSettings(house.tool.url), maximum: 12)
     superuser = Pool(ConnectionSettings(house.superuser), maximum: 4)
     // The worker serves once this has run; what it needs for its first job is there from now on.
-    let first = try await finished(enqueue(["runtime": .string("exec"), "argv": .array([.string("/usr/bin/true")])]))
-    guard first["outcome"] == .string("succeeded") else { throw Problem("the house runs no job: \(first)") }
+    let first = try await enqueue(["runtime": .string("exec"), "argv": .array([.string("/usr/bin/true")])])
+    let isOver = try? await finished(first)
+    guard isOver?["outcome"] == .string("succeeded") else {
+      throw Problem("the house runs no job: \(worker.stderr.suffix(1_000))")
+    }
+  }
+
+  private static let inheritable = "+chown,+kill,+net_raw"
+
+  private static func worker(
+    of house: House, _ user: OrdinaryUser?, _ directory: String, _ options: [String]
+  ) throws -> RunningTool {
+    let base = user.map { ["--cgroup-base", $0.groups.name] } ?? []
+    return try RunningTool(
+      ["worker", "--data", directory, "--database", house.worker] + base + options,
+      environment: ProcessInfo.processInfo.environment.merging([secret.name: secret.value]) { _, given in given },
+      through: user?.through(inheritable: inheritable) ?? [])
+  }
+
+  /// Another worker on the same database, of the same user.
+  func otherWorker(_ options: [String] = []) throws -> RunningTool {
+    let own = options.contains("--queue") ? [] : ["--queue", queue]
+    return try Self.worker(of: house, user, directory + "/other-\(UUID().uuidString)", own + options)
   }
 
   func close() async throws {
     await client.close()
     await superuser.close()
+    if let user {
+      worker.signal(SIGTERM)
+      _ = try await worker.answer()
+      user.remove()
+    }
     try await house.close()
   }
 
+  /// Where its wardens make their groups, beneath the root of each hierarchy.
+  var groups: String { user?.groups.name ?? "cordon" }
+
   /// The wardens of its worker, as the host sees them.
-  func wardens() async -> [pid_t] {
-    let worker = await house.up.process.processIdentifier
+  func wardens() -> [pid_t] {
+    let worker = worker.process.processIdentifier
     return CleanHost.processes().filter {
       CleanHost.parent(of: $0) == worker && CleanHost.name(of: $0) == "cordon-warden"
     }
   }
 
-  func enqueue(_ specification: [String: JSONValue], queue: String = "default") async throws -> String {
+  func enqueue(_ specification: [String: JSONValue], queue: String? = nil) async throws -> String {
     let text = String(decoding: try JSONEncoder().encode(JSONValue.object(specification)), as: UTF8.self)
     let statement = Statement(
       name: "attack-enqueue", sql: "SELECT cordon.enqueue($2::text, $1::text::jsonb)::text AS job")
-    return try await one(client, statement, [Parameter(text), Parameter(queue)]).get("job")
+    return try await one(client, statement, [Parameter(text), Parameter(queue ?? self.queue)]).get("job")
   }
 
   func record(_ job: String) async throws -> JSONValue {
@@ -58,12 +107,12 @@ struct AttackHouse: Sendable {
   func wait(
     for job: String, limit: Duration = .seconds(40), until condition: (JSONValue) -> Bool
   ) async throws -> JSONValue {
-    let end = ContinuousClock.now + limit
+    let end = ContinuousClock.now + limit.patiently
     while true {
       let record = try await record(job)
       if condition(record) { return record }
       guard ContinuousClock.now < end else {
-        throw Problem("job \(job) is \(record["state"]?.string ?? "unknown") after \(limit)")
+        throw Problem("job \(job) is \(record["state"]?.string ?? "unknown") after \(limit.patiently)")
       }
       try await Task.sleep(for: .milliseconds(30))
     }

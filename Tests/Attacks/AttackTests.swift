@@ -26,6 +26,10 @@ import Testing
       #expect(covered.contains(id) != (NotApplicable.entries[id] != nil), "\(id) has a case, or a reason, not both")
     }
     for id in Set(NotApplicable.parts.keys) { #expect(covered.contains(id), "\(id) has no case") }
-    #expect(Set(Catalogue.all.map(\.id)).count == Catalogue.all.count, "an id is used twice")
+    let ids = Set(Catalogue.all.map(\.id))
+    for id in Set(WorkerUser.leftOut.keys).union(WorkerUser.partsLeftOut.keys) {
+      #expect(ids.contains(id), "\(id) is left out and is no case")
+    }
+    #expect(ids.count == Catalogue.all.count, "an id is used twice")
   }
 }

@@ -25,9 +25,10 @@ enum Catalogue {
   /// Cases that the environment variable `CORDON_ATTACKS` names (`FS-01,KS-13`), for a look at single ones and for
   /// `ops/mutate`; all of them otherwise.
   static let selected: [AttackCase] = {
-    guard let wanted = ProcessInfo.processInfo.environment["CORDON_ATTACKS"] else { return all }
+    let possible = WorkerUser.isOrdinary ? all.filter { WorkerUser.leftOut[$0.id] == nil } : all
+    guard let wanted = ProcessInfo.processInfo.environment["CORDON_ATTACKS"] else { return possible }
     let ids = Set(wanted.split(separator: ",").map(String.init))
-    return all.filter { ids.contains($0.id) || ids.contains(String($0.id.prefix(5))) }
+    return possible.filter { ids.contains($0.id) || ids.contains(String($0.id.prefix(5))) }
   }()
 
   static func selected(_ cases: [AttackCase]) -> [AttackCase] {

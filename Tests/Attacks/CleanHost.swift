@@ -9,7 +9,6 @@ import TestKit
 /// What one house has on the host at one moment.
 struct CleanHost: Sendable {
   let house: AttackHouse
-  let worker: pid_t
   let warden: pid_t
   private let descriptors: Int
   private let mounts: Int
@@ -18,26 +17,25 @@ struct CleanHost: Sendable {
   private let objects: Set<String>
 
   /// Time after which nothing of a job may be left.
-  static let patience = Duration.seconds(5)
+  static let limit = Duration.seconds(5)
 
   /// The idle house before the first attack.
   init(_ house: AttackHouse) async throws {
     self.house = house
-    worker = await house.house.up.process.processIdentifier
-    guard let warden = await house.wardens().min() else { throw Problem("the house has no warden") }
+    guard let warden = house.wardens().min() else { throw Problem("the house has no warden") }
     self.warden = warden
     // The cells of the worker's own test of its host go in their own time.
     try await Task.sleep(for: .seconds(1))
     descriptors = names(in: "/proc/\(warden)/fd").count
     mounts = try Self.mounts(of: warden)
-    cells = Self.cells(of: warden).reduce(0) { $0 + $1.names.count }
-    files = Self.files(house.house.directory.path)
+    cells = Self.cells(of: warden, house.groups).reduce(0) { $0 + $1.names.count }
+    files = Self.files(house.directory)
     objects = Self.systemVObjects()
   }
 
   /// What is still there of jobs that had these uids, after at most five seconds.
   func problems(users: Set<UInt32>) async -> [String] {
-    let end = ContinuousClock.now + Self.patience
+    let end = ContinuousClock.now + Self.limit.patiently
     while true {
       let found = look(users)
       if found.isEmpty || ContinuousClock.now > end { return found }
@@ -51,11 +49,14 @@ struct CleanHost: Sendable {
       guard let user = Self.user(of: process), users.contains(user) else { continue }
       let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/exe")) ?? ""
       // A process that is going has no program any more; it is seen again if it stays.
-      if !program.hasPrefix("/memfd:cordon-cell") {
+      // An ordinary user's worker, and its warden, have the uid of its jobs.
+      if !program.hasPrefix("/memfd:cordon-cell"), !program.contains("/cordon-warden"),
+        process != house.worker.process.processIdentifier
+      {
         problems.append("process \(process) (\(program)) of uid \(user) is left")
       }
     }
-    let groups = Self.cells(of: warden)
+    let groups = Self.cells(of: warden, house.groups)
     for (index, hierarchy) in groups.enumerated() {
       for name in hierarchy.names {
         let members =
@@ -75,8 +76,8 @@ struct CleanHost: Sendable {
       problems.append("the warden has \(now) mounts, not \(mounts)")
     }
     let host = (try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? ""
-    if host.contains(house.house.directory.path) { problems.append("a mount of the house is left on the host") }
-    for file in Self.files(house.house.directory.path).subtracting(files).sorted() {
+    if host.contains(house.directory) { problems.append("a mount of the house is left on the host") }
+    for file in Self.files(house.directory).subtracting(files).sorted() {
       problems.append("\(file) is left")
     }
     for object in Self.systemVObjects().subtracting(objects).sorted() { problems.append("System V \(object) is left") }
@@ -93,12 +94,12 @@ struct CleanHost: Sendable {
   }
 
   /// Cells by hierarchy, the one that kills first.
-  private static func cells(of warden: pid_t) -> [(path: String, names: [String])] {
+  private static func cells(of warden: pid_t, _ base: String) -> [(path: String, names: [String])] {
     let mount = "/sys/fs/cgroup"
     let hybrid = FileManager.default.fileExists(atPath: mount + "/unified/cgroup.procs")
     let hierarchies = hybrid ? ["unified", "memory", "pids", "cpu"].map { "\(mount)/\($0)" } : [mount]
     return hierarchies.compactMap { hierarchy in
-      let base = hierarchy + "/cordon"
+      let base = "\(hierarchy)/\(base)"
       guard let own = names(in: base).first(where: { $0.hasPrefix("warden-") && $0.contains("-\(warden)-") })
       else { return nil }
       let path = base + "/" + own
@@ -112,7 +113,7 @@ struct CleanHost: Sendable {
   }
 
   /// Whether groups of this warden are there, gone as it may be itself.
-  static func hasGroups(_ warden: pid_t) -> Bool { !cells(of: warden).isEmpty }
+  static func hasGroups(_ warden: pid_t, _ base: String) -> Bool { !cells(of: warden, base).isEmpty }
 
   private static func mounts(of process: pid_t) throws -> Int {
     try String(contentsOfFile: "/proc/\(process)/mountinfo", encoding: .utf8).split(separator: "\n").count

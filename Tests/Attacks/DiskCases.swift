@@ -37,7 +37,7 @@ enum DiskCases {
         try await check(control, &verdict)
       }
       do {
-        try await eventually("its loop devices are free", limit: CleanHost.patience) {
+        try await eventually("its loop devices are free", limit: .seconds(5).patiently) {
           boundDevices().isSubset(of: before)
         }
       } catch { verdict.fail("loop devices are left: \(boundDevices().subtracting(before))") }

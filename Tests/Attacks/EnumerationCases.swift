@@ -8,7 +8,14 @@ enum EnumerationCases {
   static let all: [AttackCase] = [calls, x32, int80, families, requests, views]
 
   private static let lastCall = 1_023
-  private static let asks: [String: JSONValue] = ["limits": .object(["wall": .string("60s"), "pids": .integer(256)])]
+  private static let asks: [String: JSONValue] = [
+    "limits": .object(["wall": .string("\(Int(60 * patience))s"), "pids": .integer(256)])
+  ]
+
+  /// Arguments of `calls.py`.
+  private static func words(_ kind: String, _ numbers: ClosedRange<Int>) -> [String] {
+    [kind, String(numbers.lowerBound), String(numbers.upperBound), String(0.15 * patience)]
+  }
 
   /// uretprobe and uprobe: the kernel lets them past every filter since 6.14, and they do nothing where no probe is.
   private static let pastEveryFilter = 335...336
@@ -23,14 +30,14 @@ enum EnumerationCases {
   /// Alone, because it lasts for seconds and uses a processor altogether.
   private static let calls = AttackCase(
     id: "KS+a", what: "every system call 0…1023 of the architecture",
-    payload: .file("calls.py"), arguments: { _ in ["native", "0", "\(lastCall)"] }, asks: asks,
+    payload: .file("calls.py"), arguments: { _ in words("native", 0...lastCall) }, asks: asks,
     expect: { evidence, verdict in
       verdict.outcome(evidence, "succeeded")
       let found = answers(evidence)
       verdict.equal(found.count, lastCall + 1, "calls that were made")
       // The same calls by somebody without any right and without a filter: what the kernel itself says to them.
       let plain = try await Unconfined(
-        payload: .file("calls.py"), arguments: ["native", "0", "\(lastCall)"], user: .ordinary,
+        payload: .file("calls.py"), arguments: words("native", 0...lastCall), user: .ordinary,
         wrapper: ["/usr/bin/unshare", "--pid", "--fork", "--net", "--ipc"], place: evidence.place
       ).run()
       let kernel = answers(plain)
@@ -58,7 +65,7 @@ enum EnumerationCases {
 
   private static let x32 = AttackCase(
     id: "KS+b", what: "every call of the x32 interface",
-    payload: .file("calls.py"), arguments: { _ in ["x32", "0", "\(lastCall)"] }, asks: asks,
+    payload: .file("calls.py"), arguments: { _ in words("x32", 0...lastCall) }, asks: asks,
     expect: { evidence, verdict in
       verdict.outcome(evidence, "succeeded")
       let found = answers(evidence)
@@ -67,7 +74,7 @@ enum EnumerationCases {
     },
     control: .host(
       .ordinary, wrapper: ["/usr/bin/unshare", "--pid", "--fork", "--net", "--ipc"],
-      arguments: { _ in ["x32", "0", "60"] },
+      arguments: { _ in words("x32", 0...60) },
       check: { evidence, verdict in
         let found = answers(evidence)
         verdict.equal(found.count, 61, "calls that were made")
@@ -76,7 +83,7 @@ enum EnumerationCases {
 
   private static let int80 = AttackCase(
     id: "KS+c", what: "every call by int 0x80, from code made at run time",
-    payload: .file("calls.py"), arguments: { _ in ["int80", "0", "\(lastCall)"] }, asks: asks,
+    payload: .file("calls.py"), arguments: { _ in words("int80", 0...lastCall) }, asks: asks,
     expect: { evidence, verdict in
       verdict.outcome(evidence, "succeeded")
       let found = answers(evidence)
@@ -89,7 +96,7 @@ enum EnumerationCases {
     },
     control: .host(
       .ordinary, wrapper: ["/usr/bin/unshare", "--pid", "--fork", "--net", "--ipc"],
-      arguments: { _ in ["int80", "20", "24"] },
+      arguments: { _ in words("int80", 20...24) },
       check: { evidence, verdict in
         let found = answers(evidence)
         verdict.require(!found.values.contains("signal 31") && found.count == 5, "killed without a filter: \(found)")
@@ -165,7 +172,7 @@ enum EnumerationCases {
       verdict.outcome(evidence, "succeeded")
       // Of the host, and of the warden, which keeps a mount namespace of its own.
       var others = ["/proc/self"]
-      for warden in await evidence.house!.wardens() { others.append("/proc/\(warden)") }
+      for warden in evidence.house!.wardens() { others.append("/proc/\(warden)") }
       verdict.require(others.count > 1, "no warden was found")
       for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
         for other in others {

@@ -20,41 +20,36 @@ enum FleetCases {
       expect: { evidence, verdict in try await body(evidence.place, &verdict) }, control: .within)
   }
 
+  /// The shortest there is, so that little time is spent with waiting for its end; a worker gives a statement half of it.
+  private static let lease = ["--lease", "\(Int(2 * patience))s"]
+
   /// A house of its own, ended however the body ends. What it leaves on the host is looked at when it is gone.
   static func withHouse(
-    _ verdict: inout Verdict, slots: Int = 1, options: [String] = ["--lease", "2s"],
+    _ verdict: inout Verdict, slots: Int = 1, options: [String] = lease,
     _ body: (AttackHouse, inout Verdict) async throws -> Void
   ) async throws {
     let house = try await AttackHouse(slots: slots, options: options)
-    let wardens = await house.wardens()
+    let wardens = house.wardens()
     do {
       try await body(house, &verdict)
     } catch { verdict.fail("\(error)") }
     await house.client.close()
     await house.superuser.close()
     // Some of them have killed it, or it ended by itself; PostgreSQL may run on then.
-    await house.house.up.signal(SIGCONT)
-    await house.house.up.signal(SIGTERM)
-    _ = try? await house.house.up.answer(limit: .seconds(40))
+    house.worker.signal(SIGCONT)
+    await end(house.worker)
+    await end(house.house.up)
     try house.house.stopPostgres()
     for warden in wardens {
       do {
-        try await eventually("its groups are gone", limit: CleanHost.patience) { !CleanHost.hasGroups(warden) }
+        let groups = house.groups
+        try await eventually("its groups are gone", limit: CleanHost.limit) { !CleanHost.hasGroups(warden, groups) }
       } catch { verdict.fail("groups of warden \(warden) are left") }
     }
     let mounts = try readText("/proc/self/mountinfo")
-    verdict.require(!mounts.contains(house.house.directory.path), "a mount of the house is left")
+    verdict.require(!mounts.contains(house.directory), "a mount of the house is left")
+    house.user?.remove()
     try? FileManager.default.removeItem(at: house.house.directory)
-  }
-
-  /// Another worker on the same database.
-  private static func otherWorker(_ house: AttackHouse, _ options: [String] = []) async throws -> RunningTool {
-    try RunningTool(
-      [
-        "worker", "--data", house.house.directory.path + "/other-\(UUID().uuidString)", "--database",
-        house.house.worker,
-      ]
-        + options, environment: ProcessInfo.processInfo.environment)
   }
 
   private static func end(_ worker: RunningTool) async {
@@ -74,12 +69,12 @@ enum FleetCases {
     try await withHouse(&verdict) { house, verdict in
       let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "PR-18", asks: [:]))
       try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
-      await house.house.up.signal(SIGKILL)
-      _ = try await house.house.up.answer()
+      house.worker.signal(SIGKILL)
+      _ = try await house.worker.answer()
       do {
-        try await eventually("the cell is dead", limit: CleanHost.patience) { !place.marker.exists }
+        try await eventually("the cell is dead", limit: CleanHost.limit) { !place.marker.exists }
       } catch { verdict.fail("the cell outlived its worker") }
-      let other = try await otherWorker(house, ["--lease", "2s"])
+      let other = try house.otherWorker(lease)
       let record = try await house.finished(job)
       verdict.equal(outcomes(record), ["lost", "succeeded"], "attempts")
       for problem in try await house.rowProblems(of: job, attack: "PR-18") { verdict.fail(problem) }
@@ -97,19 +92,19 @@ enum FleetCases {
     try await withHouse(&verdict) { house, verdict in
       let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "PR-18b", asks: [:]))
       try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
-      let wardens = await house.wardens()
-      await house.house.up.signal(SIGSTOP)
+      let wardens = house.wardens()
+      house.worker.signal(SIGSTOP)
       for warden in wardens { kill(warden, SIGKILL) }
-      await house.house.up.signal(SIGKILL)
-      _ = try await house.house.up.answer()
+      house.worker.signal(SIGKILL)
+      _ = try await house.worker.answer()
       do {
-        try await eventually("the cell is dead", limit: CleanHost.patience) { !place.marker.exists }
+        try await eventually("the cell is dead", limit: CleanHost.limit) { !place.marker.exists }
       } catch {
         verdict.fail("the cell outlived its warden")
         place.marker.end()
       }
       // The next warden sweeps the groups of the dead one.
-      let other = try await otherWorker(house, ["--lease", "2s"])
+      let other = try house.otherWorker(lease)
       verdict.equal(outcomes(try await house.finished(job)), ["lost", "succeeded"], "attempts")
       await end(other)
     }
@@ -121,27 +116,27 @@ enum FleetCases {
       let short = try await house.enqueue(
         Payload.bash("sleep 1; echo ok").specification([], label: "PR-19", asks: [:]))
       _ = try await house.running(short)
-      await house.house.up.signal(SIGSTOP)
+      house.worker.signal(SIGSTOP)
       try await Task.sleep(for: .milliseconds(400))
-      await house.house.up.signal(SIGCONT)
+      house.worker.signal(SIGCONT)
       verdict.equal(outcomes(try await house.finished(short)), ["succeeded"], "control: attempts after a short pause")
 
       let payload = Payload.bash(
         "echo $CORDON_ATTEMPT > $CORDON_OUTPUT/x; [ $CORDON_ATTEMPT = 1 ] && exec sleep $1; echo again")
       let job = try await house.enqueue(payload.specification([place.marker.text], label: "PR-19", asks: [:]))
       try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
-      await house.house.up.signal(SIGSTOP)
-      let other = try await otherWorker(house, ["--lease", "2s"])
+      house.worker.signal(SIGSTOP)
+      let other = try house.otherWorker(lease)
       let record = try await house.finished(job)
       verdict.equal(record["attempt"], .integer(2), "the attempt that was recorded")
-      await house.house.up.signal(SIGCONT)
+      house.worker.signal(SIGCONT)
       do {
-        try await eventually("the paused worker's cell is dead", limit: CleanHost.patience) { !place.marker.exists }
+        try await eventually("the paused worker's cell is dead", limit: CleanHost.limit) { !place.marker.exists }
       } catch { verdict.fail("the cell of the paused worker lives on") }
       let later = try await house.record(job)
       verdict.equal(outcomes(later), ["lost", "succeeded"], "attempts")
       for problem in try await house.rowProblems(of: job, attack: "PR-19") { verdict.fail(problem) }
-      let own = house.house.directory.path + "/artifacts/local/\(job)/1"
+      let own = house.directory + "/artifacts/local/\(job)/1"
       verdict.require(!FileManager.default.fileExists(atPath: own), "the outputs of the lost attempt are published")
       await end(other)
     }
@@ -161,12 +156,12 @@ enum FleetCases {
       _ = try await house.superuser.query(Statement(name: "spare", sql: "SELECT cordon.add_queue('spare')"))
       let specification = try Payload.command(["/usr/bin/true"]).specification([], label: "OP-01", asks: [:])
       let job = try await house.enqueue(specification, queue: "spare")
-      let bad = try await otherWorker(house, ["--queue", "spare", "--warden", "/usr/bin/false"])
+      let bad = try house.otherWorker(["--queue", "spare", "--warden", "/usr/bin/false"])
       let answer = try await bad.answer()
       verdict.equal(answer.status, 3, "exit code of a worker with a helper that is none: \(answer.stderr)")
       verdict.equal(try await house.record(job)["state"], .string("queued"), "the job")
       // The control: a worker that can confine takes it.
-      let good = try await otherWorker(house, ["--queue", "spare"])
+      let good = try house.otherWorker(["--queue", "spare"])
       verdict.equal(try await house.finished(job)["outcome"], .string("succeeded"), "control: the job")
       await end(good)
     }
@@ -200,7 +195,7 @@ enum FleetCases {
       let specification = try Payload.command(["/usr/bin/true"]).specification([], label: "OP-03", asks: [:])
       let before = try await house.finished(house.enqueue(specification))
       verdict.equal(before["outcome"], .string("succeeded"), "control: a job before")
-      guard let warden = await house.wardens().first else { return verdict.fail("no warden") }
+      guard let warden = house.wardens().first else { return verdict.fail("no warden") }
       // Every later cell finds a writable, executable place more: in the namespace that cells copy, which the warden holds.
       let changed = try await HostCommand.run(
         """
@@ -211,7 +206,7 @@ enum FleetCases {
         done
         """, "\(warden)")
       verdict.equal(changed.status, 0, "status of the change: \(changed.output)")
-      let answer = try await house.house.up.answer(limit: .seconds(40))
+      let answer = try await house.worker.answer(limit: .seconds(40))
       verdict.equal(answer.status, 3, "exit code of the worker")
       verdict.require(answer.stderr.contains("mounts"), "it does not name the control: \(answer.stderr.suffix(600))")
     }
@@ -255,9 +250,9 @@ enum FleetCases {
 
   private static let op06 = fleetCase("OP-06", "a disk that is full where artifacts go") { _, verdict in
     try await withHouse(&verdict) { house, verdict in
-      let artifacts = house.house.directory.path + "/artifacts"
+      let artifacts = house.directory + "/artifacts"
       let payload = Payload.bash("head -c 3M /dev/urandom > $CORDON_OUTPUT/big; echo x > $CORDON_OUTPUT/small")
-      let mounted = try await HostCommand.run("mount -t tmpfs -o size=1m none \"$1\"", artifacts)
+      let mounted = try await HostCommand.run("mount -t tmpfs -o size=1m,mode=1777 none \"$1\"", artifacts)
       verdict.equal(mounted.status, 0, "status of mount")
       let job: String
       do {
@@ -284,7 +279,7 @@ enum FleetCases {
   private static let op09 = fleetCase("OP-09", "a worker older than its database") { _, verdict in
     try await withHouse(&verdict) { house, verdict in
       // The control: at this version another worker comes and goes.
-      let fitting = try await otherWorker(house)
+      let fitting = try house.otherWorker()
       try await Task.sleep(for: .seconds(2))
       verdict.require(fitting.process.isRunning, "control: a worker of this version left: \(fitting.stderr)")
       await end(fitting)
@@ -295,7 +290,7 @@ enum FleetCases {
           VALUES (9999, 'of a later build', 'sha256:' || repeat('0', 64))
           """)
       _ = try await house.superuser.query(newer)
-      let answer = try await otherWorker(house).answer()
+      let answer = try await house.otherWorker().answer()
       verdict.equal(answer.status, 3, "exit code: \(answer.stderr)")
       verdict.require(answer.stderr.contains("9999"), "it does not name the version: \(answer.stderr)")
     }
@@ -303,26 +298,25 @@ enum FleetCases {
 
   private static let op10 = fleetCase("OP-10", "stop the worker while a job runs, for an upgrade") { place, verdict in
     try await withHouse(&verdict) { house, verdict in
-      let directory = house.house.directory
       let payload = Payload.bash("sleep 1.5; echo done > $CORDON_OUTPUT/x")
       let job = try await house.enqueue(payload.specification([], label: "OP-10", asks: [:]))
       _ = try await house.running(job)
-      await house.house.up.signal(SIGTERM)
-      let answer = try await house.house.up.answer()
+      house.worker.signal(SIGTERM)
+      let answer = try await house.worker.answer()
       verdict.equal(answer.status, 0, "exit code after a drain: \(answer.stderr.suffix(300))")
-      let published = directory.path + "/artifacts/local/\(job)/1/x"
+      let published = house.directory + "/artifacts/local/\(job)/1/x"
       verdict.require(FileManager.default.fileExists(atPath: published), "the job that ran was not waited for")
     }
     // The control: told twice, it does not wait.
     try await withHouse(&verdict) { house, verdict in
       let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "OP-10", asks: [:]))
       try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
-      await house.house.up.signal(SIGTERM)
+      house.worker.signal(SIGTERM)
       try await Task.sleep(for: .milliseconds(300))
-      await house.house.up.signal(SIGTERM)
-      _ = try await house.house.up.answer()
+      house.worker.signal(SIGTERM)
+      _ = try await house.worker.answer()
       verdict.require(!place.marker.exists, "the cell outlived the worker")
-      let published = house.house.directory.path + "/artifacts/local/\(job)/1"
+      let published = house.directory + "/artifacts/local/\(job)/1"
       verdict.require(!FileManager.default.fileExists(atPath: published), "control: it waited")
     }
   }

@@ -23,7 +23,7 @@ enum HostCommand {
       "/usr/bin/bash", ["--noprofile", "--norc", "-c", script, "bash"] + arguments,
       environment: ["PATH": path, "LANG": "C.UTF-8"].merging(environment) { _, given in given }, stdin: "/dev/null",
       stdout: output, stderr: output)
-    let end = ContinuousClock.now + limit
+    let end = ContinuousClock.now + limit.patiently
     var isKilled = false
     while child.isRunning {
       if ContinuousClock.now > end, !isKilled {

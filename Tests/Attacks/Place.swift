@@ -22,6 +22,8 @@ struct Place: Sendable {
       atPath: path + "/canary", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
     try Data(secret.utf8).write(to: URL(fileURLWithPath: path + "/canary/secret.txt"))
     chmod(path + "/canary/secret.txt", 0o600)
+    // Its owner is the worker's: what is not opened must not be for want of the right to.
+    chown(path + "/canary/secret.txt", WorkerUser.id, WorkerUser.id)
     watch = try OpenWatch(path + "/canary/secret.txt")
   }
 

@@ -79,7 +79,7 @@ enum ProgramCases {
 
   /// The worker has a secret in its environment; its warden and what the warden starts have not.
   private static func scrubbed(_ evidence: Evidence, _ verdict: inout Verdict) async throws {
-    let up = await evidence.house!.house.up.process.processIdentifier
+    let up = evidence.house!.worker.process.processIdentifier
     func hasSecret(_ process: pid_t) -> Bool {
       let bytes = FileManager.default.contents(atPath: "/proc/\(process)/environ") ?? Data()
       return String(decoding: bytes, as: UTF8.self).contains(AttackHouse.secret.value)

@@ -15,6 +15,7 @@ struct Proving: Sendable {
   /// What did not hold, by id.
   static func run(_ cases: [AttackCase]) async throws -> [String: [String]] {
     guard !cases.isEmpty else { return [:] }
+    if WorkerUser.isOrdinary { WorkerUser.printLeftOut() }
     let house = try await AttackHouse(slots: atOnce + 2)
     let proving = Proving(attackHouse: house, host: try await CleanHost(house))
     var failures: [String: [String]] = [:]
@@ -102,7 +103,8 @@ struct Proving: Sendable {
     verdict.equal(evidence.record["attempt"], .integer(1), "the attempt's number")
     verdict.equal(attribution?["enqueued_by"], .string("cordon_local"), "who enqueued it")
     verdict.require(attribution?["isolation"]?["filter"]?.string != nil, "the record names no filter")
-    verdict.equal(attribution?["isolation"]?["waivers"], .array([]), "waivers")
+    verdict.equal(
+      attribution?["isolation"]?["waivers"], .array(WorkerUser.waivers.map(JSONValue.string)), "waivers")
     if evidence.outcome != "refused" { verdict.require(evidence.uid != nil, "the record names no uid") }
   }
 

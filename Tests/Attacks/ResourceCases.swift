@@ -78,7 +78,8 @@ enum ResourceCases {
     }
     let alone = try await slow(beside: false)
     let beside = try await slow(beside: true)
-    verdict.require(beside <= max(2 * alone, 20), "a neighbour's p99 is \(beside) ms beside it, \(alone) ms alone")
+    verdict.require(
+      beside <= max(2 * alone, 20 * patience), "a neighbour's p99 is \(beside) ms beside it, \(alone) ms alone")
   }
 
   private static let pr10 = AttackCase(
@@ -236,7 +237,7 @@ enum ResourceCases {
       verdict.equal(evidence.record["stdout"]?["bytes"], .integer(floodBytes), "bytes counted")
       verdict.equal(evidence.record["stdout"]?["truncated"], .bool(true), "truncated")
       verdict.equal(evidence.stdout.utf8.count, 1 << 20, "bytes kept")
-      let up = await evidence.house!.house.up.process.processIdentifier
+      let up = evidence.house!.worker.process.processIdentifier
       let peak =
         CleanHost.status(of: up, "VmHWM").flatMap { Int($0.split(separator: " ")[0].filter(\.isNumber)) } ?? .max
       verdict.require(peak < 400_000, "the worker's memory peaked at \(peak) kB")
@@ -265,7 +266,7 @@ enum ResourceCases {
     id: "PR-24", what: "hundreds of jobs that do nothing; the host is looked at after them as after every attack",
     payload: .command(["/usr/bin/true"]),
     expect: { evidence, verdict in
-      let up = await evidence.house!.house.up.process.processIdentifier
+      let up = evidence.house!.worker.process.processIdentifier
       let before = names(in: "/proc/\(up)/fd").count
       verdict.equal(try await run(many, evidence), many, "jobs that succeeded")
       try await Task.sleep(for: .milliseconds(500))

@@ -5,7 +5,7 @@ import TestKit
 /// Runs the program of a case as a process of the host, without a cell, in a scratch directory with the same
 /// environment: what the case looks like where the guard is absent.
 struct Unconfined {
-  static let patience = Duration.seconds(30)
+  static let limit = Duration.seconds(30)
 
   let payload: Payload
   let arguments: [String]
@@ -35,7 +35,7 @@ struct Unconfined {
     let child = try Child(
       "/bin/sh", ["-c", "cd \"$1\" && shift && exec \"$@\"", "sh", scratch + "/job"] + command,
       environment: environment, stdin: "/dev/null", stdout: place.path + "/stdout", stderr: place.path + "/stderr")
-    let end = ContinuousClock.now + Self.patience
+    let end = ContinuousClock.now + Self.limit.patiently
     var isKilled = false
     while child.isRunning {
       if ContinuousClock.now > end, !isKilled {

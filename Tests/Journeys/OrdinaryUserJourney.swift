@@ -63,8 +63,8 @@ struct OrdinaryUserJourney {
     defer { user.remove() }
     // Its own worker is root's, lacks nothing and serves another queue.
     let house = try await House(slots: 1)
-    try Self.openSocket(of: house)
-    try await Self.addQueue("shared-uid", house)
+    house.openSocket()
+    try await house.addQueue("shared-uid")
     let arguments = [
       "worker", "--queue", "shared-uid", "--slots", "1", "--data", user.data, "--database", house.worker,
       "--cgroup-base", user.groups.name, "--canary-interval", "1s",
@@ -77,11 +77,7 @@ struct OrdinaryUserJourney {
     let line = user.stderr.split(separator: "\n").last ?? ""
     #expect(line.contains("uids: ") && line.contains(#"a policy with "waivers": ["uids"]"#), "\(user.stderr)")
 
-    let policy = try await house.tool.run(["policy", "show"])
-    #expect(policy.stderr.contains("policy sha256:"), "\(policy.stderr)")
-    let waiving = policy.text.replacing("\"version\" : 1", with: "\"version\": 1, \"waivers\": [\"uids\"]")
-    let set = try await house.tool.run(["policy", "set", "-"], stdin: Array(waiving.utf8))
-    #expect(set.status == 0 && set.text.hasPrefix("sha256:"), "\(set.stderr)")
+    let digest = try await house.waive("uids")
 
     let serving = try user.start(user.enter(arguments))
     defer { if serving.isRunning { kill(serving.processIdentifier, SIGKILL) } }
@@ -92,7 +88,7 @@ struct OrdinaryUserJourney {
     let record = try await house.tool.wait(for: job, limit: .seconds(60)) { $0["state"] == .string("finished") }
     #expect(record["outcome"] == .string("succeeded"), "\(record) \(user.stderr)")
     #expect(record["attribution"]?["isolation"]?["waivers"] == waived)
-    #expect(record["attribution"]?["policy"]?.string.map { set.text.contains($0) } == true)
+    #expect(record["attribution"]?["policy"] == .string(digest))
     // While it runs, too: what a lost attempt leaves is the attribution of its start.
     let long = try await house.tool.enqueue(["--queue", "shared-uid", "--", "/usr/bin/sleep", "60"])
     let running = try await house.tool.wait(for: long) {
@@ -114,71 +110,20 @@ struct OrdinaryUserJourney {
     #expect(serving.terminationStatus == 0, "\(user.stderr)")
     try await house.close()
   }
-
-  /// PostgreSQL's socket is for its own user and root; here the worker is neither.
-  private static func openSocket(of house: House) throws {
-    let files = FileManager.default.enumerator(at: house.directory, includingPropertiesForKeys: nil)
-    for case let url as URL in files ?? .init() where url.lastPathComponent.hasPrefix(".s.PGSQL.") {
-      chmod(url.path, 0o777)
-      var directory = url.deletingLastPathComponent()
-      while directory.path.hasPrefix(house.directory.path) {
-        chmod(directory.path, 0o755)
-        directory.deleteLastPathComponent()
-      }
-    }
-  }
-
-  private static func addQueue(_ name: String, _ house: House) async throws {
-    let pool = Pool(ConnectionSettings(house.superuser), maximum: 1)
-    let statement = Statement(name: "add_queue", sql: "select cordon.add_queue($1) is null")
-    _ = try await pool.query(statement, [Parameter(name)])
-    await pool.close()
-  }
 }
 
-/// An account that is neither root nor anybody's, with a cgroup of its own and a copy of the programs it can read.
-private final class OrdinaryUser {
-  /// Nobody's uid on Debian; the range below 65536 that adduser gives out starts at 1000.
-  static let id: uid_t = 64_242
-
-  let place = URL(fileURLWithPath: "/var/tmp/cordon-ordinary-\(UUID().uuidString)")
-  let groups: DelegatedGroups
-  var data: String { place.path + "/data" }
-  var stderr: String { (try? String(contentsOf: place.appending(path: "stderr"), encoding: .utf8)) ?? "" }
-
-  init() throws {
-    // The build directory may lie where only root can look.
-    try FileManager.default.createDirectory(
-      at: place, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
-    for name in ["cordon", "cordon-warden", "cordon-cell"] {
-      try FileManager.default.copyItem(atPath: buildProduct(named: name), toPath: place.path + "/" + name)
-    }
-    try FileManager.default.createDirectory(at: place.appending(path: "data"), withIntermediateDirectories: false)
-    chown(place.path + "/data", Self.id, Self.id)
-    groups = try DelegatedGroups(owner: Self.id)
+/// What the journey runs as such a user, with its stderr in a file.
+extension OrdinaryUser {
+  fileprivate var stderr: String {
+    (try? String(contentsOf: place.appending(path: "stderr"), encoding: .utf8)) ?? ""
   }
 
-  func remove() {
-    groups.remove()
-    try? FileManager.default.removeItem(at: place)
-  }
-
-  /// The process enters the delegated group while it may, then becomes the user, as a service manager does it.
-  func enter(_ arguments: [String]) -> [String] {
-    [
-      "bash", "-c",
-      """
-      echo $$ > "$1/cgroup.procs" && place=$2 && shift 2 && exec setpriv --reuid \(Self.id) --regid \(Self.id) \
-      --clear-groups env -i PATH=/usr/bin:/bin "$place/cordon" "$@"
-      """, "bash", groups.unified, place.path,
-    ] + arguments
-  }
-
-  /// Starts a command with its stderr in a file; every command it consists of replaces the one before.
-  func start(_ command: [String], stdout: Pipe? = nil) throws -> Process {
+  /// Every command it consists of replaces the one before.
+  fileprivate func start(_ command: [String], stdout: Pipe? = nil) throws -> Process {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
     process.arguments = command
+    process.environment = ["PATH": "/usr/bin:/bin"]
     if let stdout { process.standardOutput = stdout }
     let path = place.appending(path: "stderr")
     _ = FileManager.default.createFile(atPath: path.path, contents: nil)
@@ -187,7 +132,7 @@ private final class OrdinaryUser {
     return process
   }
 
-  struct Report {
+  fileprivate struct Report {
     var json: JSONValue
     var status: Int32
     var findings: [JSONValue] { json["findings"]?.array ?? [] }
@@ -197,42 +142,11 @@ private final class OrdinaryUser {
     }
   }
 
-  func doctor(as command: [String]) throws -> Report {
+  fileprivate func doctor(as command: [String]) throws -> Report {
     let output = Pipe()
     let process = try start(command, stdout: output)
     let bytes = try output.fileHandleForReading.readToEnd() ?? Data()
     process.waitUntilExit()
     return Report(json: try JSONDecoder().decode(JSONValue.self, from: bytes), status: process.terminationStatus)
-  }
-}
-
-/// Groups of a user's own in every hierarchy Cordon uses, as an administrator delegates them.
-private struct DelegatedGroups {
-  let name = "cordon-ordinary-\(getpid())-\(UInt32.random(in: 100_000...999_999))"
-  /// The one in the v2 hierarchy.
-  let unified: String
-  private let paths: [String]
-
-  init(owner: uid_t) throws {
-    let hybrid = "/sys/fs/cgroup/unified"
-    let roots =
-      FileManager.default.fileExists(atPath: hybrid)
-      ? [hybrid] + ["memory", "pids", "cpu"].map { "/sys/fs/cgroup/" + $0 } : ["/sys/fs/cgroup"]
-    let name = name
-    paths = roots.map { "\($0)/\(name)" }
-    unified = paths[0]
-    for path in paths {
-      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-      chown(path, owner, owner)
-      for file in try FileManager.default.contentsOfDirectory(atPath: path) { chown("\(path)/\(file)", owner, owner) }
-    }
-  }
-
-  /// Children are gone or empty by now; what is left would be a failure of the test that made it.
-  func remove() {
-    for path in paths {
-      for child in (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? [] { rmdir("\(path)/\(child)") }
-      rmdir(path)
-    }
   }
 }

@@ -1,8 +1,9 @@
 # Every system call by its number, each in a child of its own that the call may end, block or ruin. The answer is `ok`,
-# the errno, `signal N`, or `left` where the call ended the child by itself.
+# the errno, `signal N`, or `left` where the call ended the child by itself. The last argument is for how long, in seconds,
+# a child may block.
 import mmap, signal
 
-kind, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+kind, first, last, patience = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 OK = 250
 
 
@@ -21,7 +22,7 @@ answers = {}
 for number in range(first, last + 1):
     child = os.fork()
     if child == 0:
-        signal.setitimer(signal.ITIMER_REAL, 0.15)
+        signal.setitimer(signal.ITIMER_REAL, patience)
         ctypes.set_errno(0)
         if kind == "int80":
             value = function(number)
