@@ -102,10 +102,12 @@ let package = Package(
       swiftSettings: settings),
 
     // Measurements.
+    .target(name: "CFloor", cSettings: cSettings),
     .executableTarget(
       name: "SandboxBench",
       dependencies: [
-        "Jobs", "Kernel", "Sandbox", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "CFloor", "Jobs", "Kernel", "Sandbox",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
 

@@ -11,11 +11,13 @@ import WardenProtocol
 //   worker   holds the database login; this target runs in it. Writes the stage (program, inputs), asks for cells,
 //            reads the job's streams, takes the outputs over. Never forks a job, never enters a cell.
 //   warden   `cordon-warden`, one for each worker, spawned here. Makes, stops and counts cells; has the rights that
-//            takes and nothing else: no login, no environment of the worker's, no descriptor but 0, 1, 2 and 3.
-//   init     process 1 of each cell. Holds its namespaces and reaps what the job leaves; without rights, on a uid that
-//            is no job's, outside the job's groups.
-//   job      the untrusted program: descriptors 0, 1, 2, no capability, a uid of its own for as long as it lives. Until
-//            its execve it is a fork of the warden that built the cell and made itself as harmless as the job.
+//            takes and nothing else: no login, no environment of the worker's, no descriptor but 0, 1, 2 and 3, no network,
+//            and no system call that making cells does not take.
+//   init     process 1 of each cell, `cordon-cell init`. Holds its namespaces and reaps what the job leaves; without
+//            rights, on a uid that is no job's, outside the job's groups.
+//   job      the untrusted program: descriptors 0, 1, 2, no capability, a uid of its own for as long as it lives. It begins
+//            in the warden's memory, while the warden waits, as the process that builds the cell and makes itself as
+//            harmless as the job; then it executes `cordon-cell job`, a page of code that waits for the order.
 //
 // Cells are built before they are asked for, each for a shape (limits and runtime), up to `SandboxConfiguration.pool`;
 // one that is asked for in vain is built on the spot, by the same code. A cell is used once.

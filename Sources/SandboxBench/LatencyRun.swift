@@ -55,13 +55,25 @@ struct SustainedRun {
   }
 
   func rate() async throws -> Rate {
-    try Interrupt.check()
+    // A pool learns how many are asked for at once; what it kept for another demand it would give up meanwhile.
+    _ = try await count(for: window / 8)
     // What earlier runs left to the kernel is not this one's.
     try await Task.sleep(for: .milliseconds(200))
     let prepared = try contender.prepared()
     let before = try CPUTime.now(wardens: contender.wardens)
     let begin = ContinuousClock.now
-    let end = begin + window
+    let count = try await count(for: window)
+    try await contender.settle(prepared: prepared)
+    let elapsed = ContinuousClock.now - begin
+    let used = try CPUTime.now(wardens: contender.wardens) - before
+    return Rate(
+      perSecond: Double(count) / (elapsed / .seconds(1)), processes: used.processes * 1e3 / Double(count),
+      machine: used.machine * 1e3 / Double(count))
+  }
+
+  private func count(for span: Duration) async throws -> Int {
+    try Interrupt.check()
+    let end = ContinuousClock.now + span
     let count = try await withThrowingTaskGroup(of: Int.self) { group in
       for slot in 0..<inFlight {
         group.addTask {
@@ -71,11 +83,6 @@ struct SustainedRun {
       return try await group.reduce(0, +)
     }
     try Interrupt.check()
-    try await contender.settle(prepared: prepared)
-    let elapsed = ContinuousClock.now - begin
-    let used = try CPUTime.now(wardens: contender.wardens) - before
-    return Rate(
-      perSecond: Double(count) / (elapsed / .seconds(1)), processes: used.processes * 1e3 / Double(count),
-      machine: used.machine * 1e3 / Double(count))
+    return count
   }
 }

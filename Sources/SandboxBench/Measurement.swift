@@ -43,7 +43,9 @@ struct Measurement {
   }
 
   private func measure(_ cordon: [CordonContender], into results: inout Results) async throws {
-    let all: [any Contender] = [try Peers.plain(scratch: scratch)] + cordon + peers.contenders
+    let floor = try FloorContender()
+    defer { floor.close() }
+    let all: [any Contender] = [try Peers.plain(scratch: scratch), floor] + cordon + peers.contenders
     let contenders = pinned ? try await confirmed(all, &results) : all.filter { isPresent($0, results) }
     for program in [Program.nothing, .python, .script] {
       Progress.line("latency of \(program.name), \(plan.rounds) rounds of \(contenders.count) contenders")

@@ -18,9 +18,18 @@ struct Ratio: Sendable {
     Ratio(name: "pool_over_nsjail", target: .atMost(0.08)) { $0.ratio("cordon pool", over: "nsjail", .nothing) },
     Ratio(name: "pool_over_runc", target: .atMost(0.04)) { $0.ratio("cordon pool", over: "runc", .nothing) },
     Ratio(name: "pool_over_crun", target: .none) { $0.ratio("cordon pool", over: "crun", .nothing) },
+    // What the kernel alone takes for the namespaces and groups of a cell.
+    Ratio(name: "floor_over_plain", target: .none) { $0.ratio("floor", over: "plain", .nothing) },
+    Ratio(name: "cold_over_floor", target: .none) { $0.ratio("cordon cold", over: "floor", .nothing) },
     Ratio(name: "cold_over_plain", target: .atMost(2.8)) { $0.ratio("cordon cold", over: "plain", .nothing) },
     Ratio(name: "warm_python_over_plain_python", target: .atMost(0.3)) {
       $0.ratio("cordon warm python", over: "plain", .script)
+    },
+    Ratio(name: "floor_sustained4_over_bwrap", target: .none) { results in
+      guard let floor = results.row("floor", .nothing)?.rates[4]?.perSecond,
+        let others = results.row("bwrap", .nothing)?.rates[4]?.perSecond
+      else { return nil }
+      return floor / others
     },
     Ratio(name: "sustained4_over_bwrap", target: .atLeast(4)) { results in
       guard let mine = results.row("cordon pool", .nothing)?.rates[4]?.perSecond,
