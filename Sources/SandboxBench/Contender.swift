@@ -26,8 +26,10 @@ protocol Contender: Sendable {
   /// What is prepared in advance, if anything, so that nothing prepared comes for free: as much has to be there at
   /// the end of a sustained run as there was at its start.
   func prepared() throws -> Int
-  /// Returns when nothing is left of any run, and as much is prepared.
-  func settle(prepared: Int) async throws
+  /// Waits until nothing is left of any run, and as much is prepared, or less because it is not wanted any more; returns
+  /// since when that has been so.
+  @discardableResult
+  func settle(prepared: Int) async throws -> ContinuousClock.Instant
   /// Takes everything down.
   func close() async
 }

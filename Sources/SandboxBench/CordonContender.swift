@@ -82,20 +82,27 @@ final class CordonContender: Contender {
 
   func prepared() throws -> Int { groups.live().count }
 
-  /// Groups of used cells are those without a process: a waiting cell has one.
-  func settle(prepared: Int) async throws {
+  /// Groups of used cells are those without a process: a waiting cell has one. A pool that has learnt meanwhile that fewer
+  /// are asked for gives some up, and then stays as it is for longer than it takes to refill one that is wanted.
+  @discardableResult
+  func settle(prepared: Int) async throws -> ContinuousClock.Instant {
     let deadline = ContinuousClock.now + Self.patience
+    var (seen, since) = (-1, ContinuousClock.now)
     while true {
       let leftovers = groups.leftovers()
       let live = groups.live().count
-      if leftovers.isEmpty, live >= prepared { return }
-      guard ContinuousClock.now < deadline else {
+      let now = ContinuousClock.now
+      if !leftovers.isEmpty || live != seen { (seen, since) = (live, now) }
+      if leftovers.isEmpty, live >= prepared || now - since > Self.rest { return since }
+      guard now < deadline else {
         let what = leftovers.first.map { "group \($0) is empty and still there" } ?? "\(live) of \(prepared) cells wait"
         throw BenchError("\(name): not settled within \(Self.patience): \(what)")
       }
       try await Task.sleep(for: .milliseconds(1))
     }
   }
+
+  private static let rest = Duration.milliseconds(300)
 
   func close() async { await sandbox.shutdown() }
 

@@ -124,6 +124,6 @@ struct FloorContender: Contender {
   }
 
   func prepared() throws -> Int { 0 }
-  func settle(prepared: Int) async throws {}
+  func settle(prepared: Int) async throws -> ContinuousClock.Instant { .now }
   func close() { for path in paths { rmdir(path) } }
 }

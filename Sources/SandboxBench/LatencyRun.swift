@@ -63,8 +63,7 @@ struct SustainedRun {
     let before = try CPUTime.now(wardens: contender.wardens)
     let begin = ContinuousClock.now
     let count = try await count(for: window)
-    try await contender.settle(prepared: prepared)
-    let elapsed = ContinuousClock.now - begin
+    let elapsed = try await contender.settle(prepared: prepared) - begin
     let used = try CPUTime.now(wardens: contender.wardens) - before
     return Rate(
       perSecond: Double(count) / (elapsed / .seconds(1)), processes: used.processes * 1e3 / Double(count),

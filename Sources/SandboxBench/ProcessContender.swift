@@ -101,7 +101,7 @@ struct ProcessContender: Contender {
   func prepared() throws -> Int { 0 }
 
   /// Their commands end when what they made is taken down.
-  func settle(prepared: Int) async throws {}
+  func settle(prepared: Int) async throws -> ContinuousClock.Instant { .now }
 
   func close() async { tidy() }
 }
