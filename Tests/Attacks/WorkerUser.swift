@@ -27,7 +27,8 @@ enum WorkerUser {
 
   /// What of a case is not judged, and why.
   static let partsLeftOut = [
-    "PR-09": "that the cell's first process has a uid of its own; without root all have one"
+    "PR-08": "that process 1 refuses signals; of the job's own uid it may take them, without effect",
+    "PR-09": "that the cell's first process has a uid of its own; without root all have one",
   ]
 
   /// Said once in a run, by name.
