@@ -99,6 +99,7 @@ final class HybridCgroup: CellCgroup {
   }
 
   func remove() throws(SystemError) -> Bool {
+    if try isPopulated() { return false }
     // A file that is open when its directory goes leaves the kernel's memory of the whole directory behind, until memory
     // runs short: 5 KiB a cell.
     counted = nil
