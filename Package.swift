@@ -25,11 +25,14 @@ let cellLinking: [LinkerSetting] = [
   .unsafeFlags([
     "-static-stdlib", "-nostartfiles", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-static",
     "-Xclang-linker", "-Wno-unused-command-line-argument",
+    // A sanitizer's library would want the C library; there is no memory here that it could watch.
+    "-Xclang-linker", "-fno-sanitize=all",
   ])
 ]
 let cellSettings: [CSetting] = [
   .unsafeFlags([
-    "-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-O2", "-Wall", "-Wextra", "-Werror",
+    "-ffreestanding", "-fno-sanitize=all", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-O2", "-Wall",
+    "-Wextra", "-Werror",
   ])
 ]
 
