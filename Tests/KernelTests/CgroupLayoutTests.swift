@@ -82,6 +82,12 @@ private let hybrid = """
     #expect(ProcessIdentity.startTicks(stat: "7 (a) S 1") == nil)
   }
 
+  @Test func aNameIsBetweenTheOutermostParentheses() {
+    #expect(ProcessIdentity.name(stat: "7 (a) b) (c) S 1 2\n") == "a) b) (c")
+    #expect(ProcessIdentity.name(stat: "7 () S 1") == "")
+    for broken in ["", "7 S 1", "7 (a", "7 a)", ")("] { #expect(ProcessIdentity.name(stat: broken) == nil) }
+  }
+
   @Test func waitStatusIsRead() {
     #expect(WaitStatus(raw: 0) == .exited(0))
     #expect(WaitStatus(raw: 255 << 8) == .exited(255))
