@@ -37,8 +37,8 @@ enum FleetCases {
     await house.superuser.close()
     // Some of them have killed it, or it ended by itself; PostgreSQL may run on then.
     house.worker.signal(SIGCONT)
-    await end(house.worker)
-    await end(house.house.up)
+    await end(house.worker, &verdict)
+    await end(house.house.up, &verdict)
     try house.house.stopPostgres()
     for warden in wardens {
       do {
@@ -52,9 +52,9 @@ enum FleetCases {
     try? FileManager.default.removeItem(at: house.house.directory)
   }
 
-  private static func end(_ worker: RunningTool) async {
+  private static func end(_ worker: RunningTool, _ verdict: inout Verdict) async {
     worker.signal(SIGTERM)
-    _ = try? await worker.answer(limit: .seconds(40))
+    do { _ = try await worker.answer(limit: .seconds(40)) } catch { verdict.fail("it does not leave: \(error)") }
   }
 
   private static func outcomes(_ record: JSONValue) -> [String] {
@@ -78,7 +78,7 @@ enum FleetCases {
       let record = try await house.finished(job)
       verdict.equal(outcomes(record), ["lost", "succeeded"], "attempts")
       for problem in try await house.rowProblems(of: job, attack: "PR-18") { verdict.fail(problem) }
-      await end(other)
+      await end(other, &verdict)
     }
     // The control: what is not confined outlives whoever started it.
     let marker = Marker()
@@ -106,7 +106,7 @@ enum FleetCases {
       // The next warden sweeps the groups of the dead one.
       let other = try house.otherWorker(lease)
       verdict.equal(outcomes(try await house.finished(job)), ["lost", "succeeded"], "attempts")
-      await end(other)
+      await end(other, &verdict)
     }
   }
 
@@ -138,7 +138,7 @@ enum FleetCases {
       for problem in try await house.rowProblems(of: job, attack: "PR-19") { verdict.fail(problem) }
       let own = house.directory + "/artifacts/local/\(job)/1"
       verdict.require(!FileManager.default.fileExists(atPath: own), "the outputs of the lost attempt are published")
-      await end(other)
+      await end(other, &verdict)
     }
   }
 
@@ -163,7 +163,7 @@ enum FleetCases {
       // The control: a worker that can confine takes it.
       let good = try house.otherWorker(["--queue", "spare"])
       verdict.equal(try await house.finished(job)["outcome"], .string("succeeded"), "control: the job")
-      await end(good)
+      await end(good, &verdict)
     }
   }
 
@@ -282,7 +282,7 @@ enum FleetCases {
       let fitting = try house.otherWorker()
       try await Task.sleep(for: .seconds(2))
       verdict.require(fitting.process.isRunning, "control: a worker of this version left: \(fitting.stderr)")
-      await end(fitting)
+      await end(fitting, &verdict)
       let newer = Statement(
         name: "newer",
         sql: """
