@@ -371,7 +371,10 @@ enum KernelCases {
           else { continue }
           looked += 1
           if text.contains("Seccomp:\t2") || isEnding("/proc/\(process)/task/\(thread)/stat") { continue }
-          verdict.fail("a thread of \(program) has no filter")
+          let facts = text.split(separator: "\n").filter { line in
+            ["Name:", "State:", "PPid:", "Uid:", "NoNewPrivs:", "Seccomp"].contains { line.hasPrefix($0) }
+          }
+          verdict.fail("a thread of \(program) has no filter: \(facts.joined(separator: ", "))")
         }
       }
       if marker.exists { break }
