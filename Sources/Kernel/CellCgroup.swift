@@ -40,13 +40,31 @@ public protocol CellCgroup: AnyObject {
   /// Sets the limits, and from here on counts. Before anything of a job's runs; while the warden's own code enters and
   /// makes ready, it must neither be throttled nor ended, because the warden waits for it in the same memory.
   func apply(_ limits: CgroupLimits) throws(SystemError)
-  /// Puts the calling process, cloned into `handle` and with one thread, under every limit.
-  func enter() throws(SystemError)
+  /// Where a process comes under every limit.
+  var entrance: CgroupEntrance { get }
   /// Whether a process is under every limit, from the text of its /proc/PID/cgroup.
   func holds(_ membership: String) -> Bool
   func counters() throws(SystemError) -> CgroupCounters
   /// Removes the groups; false while the kernel still finds them busy.
   func remove() throws(SystemError) -> Bool
+}
+
+/// The groups that a process of a cell has to be in; as descriptors alone, so that another process can let it in.
+public struct CgroupEntrance {
+  /// What it is cloned into.
+  public let handle: Descriptor
+  /// What it enters by itself after that.
+  public let others: [Descriptor]
+
+  public init(handle: Descriptor, others: [Descriptor]) {
+    self.handle = handle
+    self.others = others
+  }
+
+  /// Puts the calling process, cloned into `handle` and with one thread, under every limit.
+  public func enter() throws(SystemError) {
+    for group in others { try group.writeText("0", to: CgroupFile.tasks) }
+  }
 }
 
 extension CellCgroup {
@@ -106,6 +124,7 @@ struct CgroupCounter {
 /// Files of cgroup directories.
 enum CgroupFile {
   static let processes = "cgroup.procs"
+  static let tasks = "tasks"
   static let kill = "cgroup.kill"
   static let events = "cgroup.events"
   static let controllers = "cgroup.controllers"

@@ -83,9 +83,7 @@ final class HybridCgroup: CellCgroup {
       time: try CgroupCounter(CgroupFile.cpuStat, in: handle))
   }
 
-  func enter() throws(SystemError) {
-    for group in [memory, pids, cpu] { try group.writeText("0", to: HybridCgroup.tasks) }
-  }
+  var entrance: CgroupEntrance { CgroupEntrance(handle: handle, others: [memory, pids, cpu]) }
 
   func holds(_ membership: String) -> Bool {
     Self.names(name, for: [""] + CgroupLayout.required, in: membership)
@@ -111,7 +109,6 @@ final class HybridCgroup: CellCgroup {
     return true
   }
 
-  private static let tasks = "tasks"
   private static let socketLimit = "memory.kmem.tcp.limit_in_bytes"
   private static let swapLimit = "memory.memsw.limit_in_bytes"
   private static let oomControl = "memory.oom_control"

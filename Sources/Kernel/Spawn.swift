@@ -101,4 +101,15 @@ extension ProcessHandle {
     if pid == 0 { child() }
     return ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
   }
+
+  /// As above, into the pid namespace of another process and into a group, and returns twice: nil in the new process, which
+  /// is a child of the caller's parent.
+  public static func fork(
+    beside member: Descriptor, cgroup: Descriptor
+  ) throws(SystemError) -> ProcessHandle? {
+    var descriptor: Int32 = -1
+    let pid = try SystemError.check(
+      cordon_fork_beside(member.raw, cgroup.raw, &descriptor), "clone3 into a pid namespace")
+    return pid == 0 ? nil : ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
+  }
 }

@@ -23,8 +23,7 @@ final class UnifiedCgroup: CellCgroup {
       "\(limits.cpuQuotaMicroseconds) \(CgroupLimits.cpuPeriodMicroseconds)", to: "cpu.max")
   }
 
-  /// The clone put the process here already.
-  func enter() throws(SystemError) {}
+  var entrance: CgroupEntrance { CgroupEntrance(handle: handle, others: []) }
 
   func holds(_ membership: String) -> Bool { Self.names(name, for: [""], in: membership) }
 

@@ -6,7 +6,7 @@ import WardenProtocol
 
 // Theory of operation
 //
-// Four kinds of process take part in one job:
+// Four kinds of process take part in one job, and under some policies a fifth:
 //
 //   worker   holds the database login; this target runs in it. Writes the stage (program, inputs), asks for cells,
 //            reads the job's streams, takes the outputs over. Never forks a job, never enters a cell.
@@ -18,6 +18,8 @@ import WardenProtocol
 //   job      the untrusted program: descriptors 0, 1, 2, no capability, a uid of its own for as long as it lives. It begins
 //            in the warden's memory, while the warden waits, as the process that builds the cell and makes itself as
 //            harmless as the job; then it executes `cordon-cell job`, a page of code that waits for the order.
+//   zygote   the warden's program once more, with python3 as a library, in the warden's namespaces and under its filter.
+//            Never runs a job; where a policy says so, job processes are forked from it instead (`ZygoteProcess`).
 //
 // Cells are built before they are asked for, each for a shape (limits and runtime), up to `SandboxConfiguration.pool`;
 // one that is asked for in vain is built on the spot, by the same code. A cell is used once.

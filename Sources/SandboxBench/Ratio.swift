@@ -25,6 +25,9 @@ struct Ratio: Sendable {
     Ratio(name: "warm_python_over_plain_python", target: .atMost(0.3)) {
       $0.ratio("cordon warm python", over: "plain", .script)
     },
+    Ratio(name: "zygote_python_over_plain_python", target: .none) {
+      $0.ratio("cordon zygote python", over: "plain", .script)
+    },
     Ratio(name: "floor_sustained4_over_bwrap", target: .none) { results in
       guard let floor = results.row("floor", .nothing)?.rates[4]?.perSecond,
         let others = results.row("bwrap", .nothing)?.rates[4]?.perSecond
@@ -41,7 +44,13 @@ struct Ratio: Sendable {
     Ratio(name: "alive500_over_alive5", target: .atMost(1.05)) { results in
       results.alive.flatMap { $0.alive >= 500 ? $0.ratio : nil }
     },
-    Ratio(name: "waiting_cell_mib", target: .atMost(1)) { $0.waiting?.privateMiB },
+    Ratio(name: "waiting_cell_mib", target: .atMost(1)) { $0.waiting("cordon pool")?.privateMiB },
+    Ratio(name: "waiting_zygote_over_warm", target: .none) { results in
+      guard let forked = results.waiting("cordon zygote python")?.privateMiB,
+        let own = results.waiting("cordon warm python")?.privateMiB
+      else { return nil }
+      return forked / own
+    },
   ]
 
   func line(_ value: Double?) -> [String] {

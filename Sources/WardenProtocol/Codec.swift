@@ -2,7 +2,7 @@
 // a flag and the value. Both sides are of one build, so an unknown version or kind is an error, not a negotiation.
 
 /// Raised whenever a message's bytes change their meaning.
-public let wardenProtocolVersion: UInt8 = 3
+public let wardenProtocolVersion: UInt8 = 4
 
 private enum Kind: UInt8 {
   case run = 1
@@ -17,7 +17,7 @@ extension ByteWriter {
     put(kind.rawValue)
   }
 
-  fileprivate mutating func put(_ refusal: Refusal) {
+  mutating func put(_ refusal: Refusal) {
     put(refusal.control)
     put(refusal.stage)
     put(refusal.errno)
@@ -36,11 +36,11 @@ extension ByteReader {
     return kind
   }
 
-  fileprivate mutating func takeRefusal() throws(MalformedMessage) -> Refusal {
+  mutating func takeRefusal() throws(MalformedMessage) -> Refusal {
     Refusal(control: try takeText(), stage: try takeText(), errno: try take(), fix: try takeText())
   }
 
-  fileprivate mutating func takeCase<Case: RawRepresentable>(
+  mutating func takeCase<Case: RawRepresentable>(
     _: Case.Type = Case.self
   ) throws(MalformedMessage) -> Case where Case.RawValue == UInt8 {
     let raw: UInt8 = try take()
@@ -58,7 +58,13 @@ extension ByteReader {
     try takeList(atMost: Bounds.names) { reader throws(MalformedMessage) in try reader.takeText() }
   }
 
-  fileprivate static func open(_ bytes: [UInt8]) throws(MalformedMessage) -> ByteReader {
+  mutating func takeModules() throws(MalformedMessage) -> [String] {
+    try takeList(atMost: Bounds.modules) { reader throws(MalformedMessage) in
+      try reader.takeText(atMost: Bounds.moduleNameBytes)
+    }
+  }
+
+  static func open(_ bytes: [UInt8]) throws(MalformedMessage) -> ByteReader {
     guard bytes.count <= Bounds.message else {
       throw MalformedMessage(reason: "\(bytes.count) bytes where at most \(Bounds.message) may stand", offset: 0)
     }
@@ -135,17 +141,17 @@ extension CellRuntime {
     switch self {
     case .program: 1
     case .python: 2
+    case .forkedPython: 3
     }
   }
 
   fileprivate init(from reader: inout ByteReader) throws(MalformedMessage) {
     let tag: UInt8 = try reader.take()
-    let imports = try reader.takeList(atMost: Bounds.modules) { reader throws(MalformedMessage) in
-      try reader.takeText(atMost: Bounds.moduleNameBytes)
-    }
+    let imports = try reader.takeModules()
     switch tag {
     case 1 where imports.isEmpty: self = .program
     case 2: self = .python(imports: imports)
+    case 3: self = .forkedPython(imports: imports)
     default: throw reader.malformed("unknown runtime \(tag)")
     }
   }

@@ -43,7 +43,7 @@ struct CellInit {
   }
 
   private func giveUp() throws(SystemError) {
-    try CellDescriptors.takeOwn(socket: nil, null: host.null, below: host.reservedDescriptors)
+    try CellDescriptors.takeOwn(socket: nil, null: host.grounds.null, below: host.grounds.reservedDescriptors)
     // Nil where there is only the job's.
     if let user = host.users.initUser { try SystemError.check(cordon_become(user, user, 0), "become uid \(user)") }
     try Capabilities.dropAll()
@@ -52,7 +52,7 @@ struct CellInit {
     var isGone = pollfd(fd: host.own.raw, events: Int16(POLLIN), revents: 0)
     guard poll(&isGone, 1, 0) == 0 else { throw SystemError("the warden is gone", errno: ESRCH) }
     CellInit.blockChildSignal()
-    try CellDescriptors.closeOthers()
+    try CellDescriptors.closeOthers(beyond: CellDescriptors.program)
     try SystemError.check(cordon_no_new_privileges(), "prctl no_new_privs")
     try host.initFilter.load()
   }

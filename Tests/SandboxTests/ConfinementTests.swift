@@ -112,7 +112,9 @@ import Testing
   }
 
   /// Twice each: the first cell of a shape is built when it is asked for, the second may have waited.
-  @Test(arguments: [nil, WarmRuntime.python(imports: ["json", "decimal"])], [1, 2])
+  @Test(
+    arguments: [nil, WarmRuntime.python(imports: ["json", "decimal"]), .forkedPython(imports: ["json", "decimal"])],
+    [1, 2])
   func anInterpreterThatWaitedIsLikeOneThatDidNot(warm: WarmRuntime?, times: Int) async throws {
     let script = """
       import os, sys
@@ -164,7 +166,9 @@ import Testing
   }
 
   /// An interpreter that waited ends at once, and yet finishes what a script left: threads, callbacks, open files.
-  @Test(arguments: [nil, WarmRuntime.python(imports: ["json", "decimal"])])
+  @Test(arguments: [
+    nil, WarmRuntime.python(imports: ["json", "decimal"]), .forkedPython(imports: ["json", "decimal"]),
+  ])
   func whatAScriptLeavesIsFinished(warm: WarmRuntime?) async throws {
     let script = """
       import atexit, sys, threading, time
