@@ -127,6 +127,16 @@ static void enter_and_spawn(void *context) {
   _exit(0);
 }
 
+pid_t cordon_spawn_within(int member, int own, int cgroup, int *pidfd, struct cordon_spawn *spawn) {
+  if (setns(member, CLONE_NEWPID)) return -1;
+  pid_t pid = cordon_spawn(0, cgroup, pidfd, spawn);
+  int cause = errno;
+  // Whatever this process made next would be that cell's.
+  if (setns(own, CLONE_NEWPID)) _exit(1);
+  errno = cause;
+  return pid;
+}
+
 pid_t cordon_spawn_beside(int member, int cgroup, int *pidfd, struct cordon_spawn *spawn) {
   static char *stack;
   if (!reserved_stack(&stack)) return -1;

@@ -79,12 +79,15 @@ extension ProcessHandle {
   }
 
   /// As above, into the pid namespace of another process and into a group; the child is the caller's all the same.
+  ///
+  /// - Parameter own: a pidfd of the caller, where it may come back to its pid namespace by itself.
   public static func spawn(
-    _ execution: Execution, beside member: ProcessHandle, cgroup: Descriptor, prepare: () -> Bool
+    _ execution: Execution, beside member: ProcessHandle, own: Descriptor?, cgroup: Descriptor, prepare: () -> Bool
   ) throws(SystemError) -> (ProcessHandle, cause: Int32) {
     var descriptor: Int32 = -1
-    let (pid, cause) = execution.with(prepare) {
-      cordon_spawn_beside(member.descriptor.raw, cgroup.raw, &descriptor, $0)
+    let (pid, cause) = execution.with(prepare) { spawn in
+      guard let own else { return cordon_spawn_beside(member.descriptor.raw, cgroup.raw, &descriptor, spawn) }
+      return cordon_spawn_within(member.descriptor.raw, own.raw, cgroup.raw, &descriptor, spawn)
     }
     try SystemError.check(pid, "clone3 into a pid namespace")
     return (ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor)), cause)

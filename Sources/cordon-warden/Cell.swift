@@ -47,6 +47,8 @@ final class Cell {
   var announcedAt: Instant?
   var status: CellEnd.Status = .unknown
   var isMainReaped = false
+  /// No process but the init is left, and none can come.
+  var isEmptied = false
   var isInitReaped = false
   var stop: (cause: StopCause, graceMilliseconds: Int64)?
   var startedAt: Instant?

@@ -18,7 +18,7 @@ extension Cell {
       do throws(Refusal) {
         let (main, areas, socket) = try makeJob(
           JobProcess(grounds: host.grounds, user: user, shape: shape, disk: disk), group.entrance, initProcess,
-          program: host.program, zygote)
+          host: host, zygote)
         let cell = Cell(
           serial: serial, shape: shape, group: group, initProcess: initProcess, main: main, socket: socket,
           user: user, areas: areas, deadline: Instant.now.advanced(milliseconds: patienceMilliseconds))
@@ -44,8 +44,7 @@ extension Cell {
   }
 
   private static func makeJob(
-    _ job: JobProcess, _ entrance: CgroupEntrance, _ initProcess: ProcessHandle, program: CellProgram,
-    _ zygote: Zygote?
+    _ job: JobProcess, _ entrance: CgroupEntrance, _ initProcess: ProcessHandle, host: Host, _ zygote: Zygote?
   ) throws(Refusal) -> (ProcessHandle, CellFilesystem.Areas, PacketSocket) {
     let (mine, theirs) = try requiring("cell") { () throws(SystemError) in
       let pair = try PacketSocket.pair()
@@ -63,10 +62,12 @@ extension Cell {
     return try withExtendedLifetime(theirs) { () throws(Refusal) in
       let execution: Execution =
         switch job.shape.runtime {
-        case .program: program.jobExecution
+        case .program: host.program.jobExecution
         case .python(let imports), .forkedPython(let imports): PythonProgram(imports: imports).execution
         }
-      let (main, areas) = try job.spawn(execution, in: entrance, beside: initProcess)
+      // Root comes back to its own pid namespace by itself.
+      let own = host.grounds.mode == .root ? host.own : nil
+      let (main, areas) = try job.spawn(execution, in: entrance, beside: initProcess, own: own)
       return (main, areas, mine)
     }
   }

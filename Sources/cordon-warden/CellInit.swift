@@ -18,11 +18,15 @@ struct CellInit {
 
   func spawn() throws(Refusal) -> ProcessHandle {
     var refusal: Refusal?
+    let network = host.networks.take()
+    var begun = Namespaces.begun.subtracting(.mount)
+    if network != nil { begun.subtract(.network) }
     let (process, cause) = try requiring(
       "namespaces", fix: "allow namespaces: sysctl user.max_*_namespaces; CAP_SYS_ADMIN in a container"
     ) { () throws(SystemError) in
-      try ProcessHandle.spawn(host.program.initExecution, namespaces: Namespaces.begun.subtracting(.mount)) {
+      try ProcessHandle.spawn(host.program.initExecution, namespaces: begun) {
         do throws(SystemError) {
+          if let network { try Namespaces.network.enter(network) }
           try copyTemplate()
           try giveUp()
         } catch { refusal = Refusal("cell", error) }

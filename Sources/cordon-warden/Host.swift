@@ -24,6 +24,7 @@ struct Host {
   /// Of every cell's init.
   var initFilter: SeccompFilter
   var users: UserAllocator
+  let networks = Networks()
   /// Of the process that was started, before it moved anywhere.
   var hostNamespaces: NamespaceIdentities
   var missing: [Refusal]

@@ -70,11 +70,11 @@ struct JobProcess {
 
   /// The process, waiting, and the roots of /output and /result. The socket is the one in the slot.
   func spawn(
-    _ execution: Execution, in entrance: CgroupEntrance, beside initProcess: ProcessHandle
+    _ execution: Execution, in entrance: CgroupEntrance, beside initProcess: ProcessHandle, own: Descriptor?
   ) throws(Refusal) -> (process: ProcessHandle, areas: CellFilesystem.Areas) {
     var (areas, refusal): (CellFilesystem.Areas?, Refusal?) = (nil, nil)
     let (process, cause) = try requiring("namespaces.pid") { () throws(SystemError) in
-      try ProcessHandle.spawn(execution, beside: initProcess, cgroup: entrance.handle) {
+      try ProcessHandle.spawn(execution, beside: initProcess, own: own, cgroup: entrance.handle) {
         do throws(Refusal) {
           let laid = try build(initProcess: initProcess.descriptor, entrance: entrance)
           // Kept whatever comes next: they are the warden's to close.

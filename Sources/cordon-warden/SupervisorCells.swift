@@ -189,6 +189,7 @@ extension Supervisor {
   }
 
   private func report(_ cell: Cell, emptied: Bool) {
+    cell.isEmptied = emptied
     if let name = cell.name {
       ordered[name] = nil
       if let startedAt = cell.startedAt, let output = cell.output, let result = cell.result {
