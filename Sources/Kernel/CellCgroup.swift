@@ -45,6 +45,8 @@ public protocol CellCgroup: AnyObject {
   /// Whether a process is under every limit, from the text of its /proc/PID/cgroup.
   func holds(_ membership: String) -> Bool
   func counters() throws(SystemError) -> CgroupCounters
+  /// Whether a process, or a zombie nobody reaped, is left.
+  func isPopulated() throws(SystemError) -> Bool
   /// Removes the groups; false while the kernel still finds them busy.
   func remove() throws(SystemError) -> Bool
 }
@@ -77,9 +79,9 @@ extension CellCgroup {
   /// Kills every process in the group, forks in flight included.
   public func kill() throws(SystemError) { try handle.writeText("1", to: CgroupFile.kill) }
 
-  /// Whether a process, or a zombie nobody reaped, is left.
-  public func isPopulated() throws(SystemError) -> Bool {
-    try CgroupFile.value("populated", in: handle, CgroupFile.events) != 0
+  /// By the file as it is opened now.
+  func isPopulatedNow() throws(SystemError) -> Bool {
+    try CgroupFile.value(CgroupFile.populated, in: handle, CgroupFile.events) != 0
   }
 }
 
@@ -127,6 +129,7 @@ enum CgroupFile {
   static let tasks = "tasks"
   static let kill = "cgroup.kill"
   static let events = "cgroup.events"
+  static let populated = "populated"
   static let controllers = "cgroup.controllers"
   static let subtree = "cgroup.subtree_control"
   static let pidsMax = "pids.max"

@@ -23,6 +23,7 @@ final class HybridCgroup: CellCgroup {
   private var counted: Counted?
 
   private struct Counted {
+    var members: CgroupCounter
     var oom: CgroupCounter
     var peak: CgroupCounter
     var forks: CgroupCounter
@@ -76,6 +77,7 @@ final class HybridCgroup: CellCgroup {
     try memory.writeText("\(event.raw) \(control.raw)", to: "cgroup.event_control")
     outOfMemory = event
     counted = Counted(
+      members: try CgroupCounter(CgroupFile.events, in: handle),
       oom: CgroupCounter(HybridCgroup.oomControl, control),
       peak: try CgroupCounter("memory.max_usage_in_bytes", in: memory),
       forks: try CgroupCounter(CgroupFile.pidsEvents, in: pids),
@@ -94,6 +96,11 @@ final class HybridCgroup: CellCgroup {
     return CgroupCounters(
       oomKills: try counted.oom.value("oom_kill"), pidsLimitHits: try counted.forks.value("max"),
       cpuMicroseconds: try counted.time.value("usage_usec"), memoryPeakBytes: try counted.peak.number())
+  }
+
+  func isPopulated() throws(SystemError) -> Bool {
+    guard let counted else { return try isPopulatedNow() }
+    return try counted.members.value(CgroupFile.populated) != 0
   }
 
   func remove() throws(SystemError) -> Bool {

@@ -36,5 +36,7 @@ final class UnifiedCgroup: CellCgroup {
       memoryPeakBytes: (try? handle.readText("memory.peak")).flatMap(CgroupFile.number))
   }
 
+  func isPopulated() throws(SystemError) -> Bool { try isPopulatedNow() }
+
   func remove() throws(SystemError) -> Bool { try CgroupFile.removeGroup(name, in: parent) }
 }

@@ -154,12 +154,13 @@ public actor Sandbox {
     nextCell += 1
     let order = request.order(identifier)
     if let problem = order.problem { throw SandboxError(problem) }
+    let encoded = WardenRequest.run(order).encoded
     guard order.arguments.count <= Bounds.arguments, order.environment.count <= Bounds.variables,
-      WardenRequest.run(order).encoded.count <= Bounds.message
+      encoded.count <= Bounds.message
     else { throw SandboxError(stage: "request", message: "arguments and environment are too large", errno: E2BIG) }
     let (output, chunks) = AsyncStream.makeStream(of: OutputChunk.self)
     do {
-      try begin(order, request: request, chunks: chunks)
+      try begin(order, encoded, request: request, chunks: chunks)
     } catch {
       chunks.finish()
       throw error
@@ -170,10 +171,10 @@ public actor Sandbox {
 
   /// Makes the job's descriptors and sends the order. Ours stay, the job's are closed when this returns.
   private func begin(
-    _ order: CellOrder, request: CellRequest, chunks: AsyncStream<OutputChunk>.Continuation
+    _ order: CellOrder, _ encoded: [UInt8], request: CellRequest, chunks: AsyncStream<OutputChunk>.Continuation
   ) throws(SandboxError) {
     let standard = try JobDescriptors(stdin: request.stdin, null: null)
-    tell(.run(order), [standard.stdin, standard.stdout.write, standard.stderr.write])
+    tell(encoded, [standard.stdin, standard.stdout.write, standard.stderr.write])
     if let closed { throw closed }
     let cap = request.limits.streamBytes
     let longest = Duration.milliseconds(request.limits.wallMilliseconds + request.limits.graceMilliseconds)
@@ -313,7 +314,9 @@ public actor Sandbox {
     thread.watch(socket, events: Int16(events)) { _ in self.serveSocket() }
   }
 
-  private func tell(_ request: WardenRequest, _ descriptors: [Descriptor] = []) {
+  private func tell(_ request: WardenRequest) { tell(request.encoded) }
+
+  private func tell(_ request: [UInt8], _ descriptors: [Descriptor] = []) {
     do {
       try warden.send(request, descriptors)
       serve()
@@ -343,21 +346,25 @@ public actor Sandbox {
 
   private func handle(_ reply: WardenReply, _ descriptors: [Descriptor]) {
     switch reply {
-    case .started(let start):
-      let starting = cells[start.cell]?.starting
-      cells[start.cell]?.starting = nil
-      cells[start.cell]?.start = start
-      starting?.resume(returning: .success(start))
+    case .started(let start): begun(start)
     case .refused(let cell, let refusal):
       drain(cell)
       settle(cell, .failure(SandboxError(refusal)))
     case .finished(let end):
+      if let start = end.start, start.cell == end.cell { begun(start) }
       drain(end.cell)
       guard let cell = cells[end.cell] else { return }
       settle(end.cell, cell.report(end, descriptors, facts: facts))
     case .hello, .cannot:
       lose("it greeted twice")
     }
+  }
+
+  private func begun(_ start: CellStart) {
+    let starting = cells[start.cell]?.starting
+    cells[start.cell]?.starting = nil
+    cells[start.cell]?.start = start
+    starting?.resume(returning: .success(start))
   }
 
   /// The warden is dead or speaks nonsense; both ways nothing it enforces can be relied on.

@@ -45,7 +45,8 @@ struct Measurement {
   private func measure(_ cordon: [CordonContender], into results: inout Results) async throws {
     let floor = try FloorContender()
     defer { floor.close() }
-    let all: [any Contender] = [try Peers.plain(scratch: scratch), floor] + cordon + peers.contenders
+    let waiting = WaitingContender(.nothing)
+    let all: [any Contender] = [try Peers.plain(scratch: scratch), waiting, floor] + cordon + peers.contenders
     let contenders = pinned ? try await confirmed(all, &results) : all.filter { isPresent($0, results) }
     for program in [Program.nothing, .python, .script] {
       Progress.line("latency of \(program.name), \(plan.rounds) rounds of \(contenders.count) contenders")
@@ -62,6 +63,7 @@ struct Measurement {
         results.rows.append(row)
       }
     }
+    await waiting.close()
     if pinned, let pool = cordon.first(where: { $0.name == "cordon pool" }) {
       Progress.line("latency with many cells alive")
       results.alive = try await AliveCells(contender: pool, rounds: plan.rounds, pause: Plan.pause(.nothing)).measure()

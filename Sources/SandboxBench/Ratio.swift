@@ -18,6 +18,9 @@ struct Ratio: Sendable {
     Ratio(name: "pool_over_nsjail", target: .atMost(0.08)) { $0.ratio("cordon pool", over: "nsjail", .nothing) },
     Ratio(name: "pool_over_runc", target: .atMost(0.04)) { $0.ratio("cordon pool", over: "runc", .nothing) },
     Ratio(name: "pool_over_crun", target: .none) { $0.ratio("cordon pool", over: "crun", .nothing) },
+    // What any pool has left to do, with no wall.
+    Ratio(name: "waiting_over_plain", target: .none) { $0.ratio("waiting", over: "plain", .nothing) },
+    Ratio(name: "waiting_over_bwrap", target: .none) { $0.ratio("waiting", over: "bwrap", .nothing) },
     // What the kernel alone takes for the namespaces and groups of a cell.
     Ratio(name: "floor_over_plain", target: .none) { $0.ratio("floor", over: "plain", .nothing) },
     Ratio(name: "cold_over_floor", target: .none) { $0.ratio("cordon cold", over: "floor", .nothing) },

@@ -17,6 +17,13 @@ extension ByteWriter {
     put(kind.rawValue)
   }
 
+  fileprivate mutating func put(_ start: CellStart) {
+    put(start.cell)
+    put(start.user)
+    put(start.initProcessID)
+    put(list: start.namespaces) { $0.put($1) }
+  }
+
   mutating func put(_ refusal: Refusal) {
     put(refusal.control)
     put(refusal.stage)
@@ -34,6 +41,10 @@ extension ByteReader {
     let raw: UInt8 = try take()
     guard let kind = Kind(rawValue: raw) else { throw malformed("unknown message kind \(raw)") }
     return kind
+  }
+
+  fileprivate mutating func takeStart() throws(MalformedMessage) -> CellStart {
+    CellStart(cell: try take(), user: try take(), initProcessID: try take(), namespaces: try takeNames())
   }
 
   mutating func takeRefusal() throws(MalformedMessage) -> Refusal {
@@ -190,10 +201,7 @@ extension WardenReply {
       return writer.bytes
     case .started(let start):
       var writer = ByteWriter(.started)
-      writer.put(start.cell)
-      writer.put(start.user)
-      writer.put(start.initProcessID)
-      writer.put(list: start.namespaces) { $0.put($1) }
+      writer.put(start)
       return writer.bytes
     case .refused(let cell, let refusal):
       var writer = ByteWriter(.refused)
@@ -213,6 +221,8 @@ extension WardenReply {
       writer.put(end.memoryPeakBytes != nil)
       if let peak = end.memoryPeakBytes { writer.put(peak) }
       writer.put(end.emptied)
+      writer.put(end.start != nil)
+      if let start = end.start { writer.put(start) }
       return writer.bytes
     }
   }
@@ -232,11 +242,7 @@ extension WardenReply {
           }, diskOutputs: try reader.takeOptional { reader throws(MalformedMessage) in try reader.takeRefusal() }))
     case .cannot:
       self = .cannot(try reader.takeRefusal())
-    case .started:
-      self = .started(
-        CellStart(
-          cell: try reader.take(), user: try reader.take(), initProcessID: try reader.take(),
-          namespaces: try reader.takeNames()))
+    case .started: self = .started(try reader.takeStart())
     case .refused:
       self = .refused(cell: try reader.take(), try reader.takeRefusal())
     case .finished:
@@ -261,6 +267,7 @@ extension CellEnd {
       cpuMicroseconds: try reader.take(),
       memoryPeakBytes: try reader.takeOptional { reader throws(MalformedMessage) in try reader.take(UInt64.self) },
       emptied: try reader.takeBool())
+    start = try reader.takeOptional { reader throws(MalformedMessage) in try reader.takeStart() }
   }
 }
 

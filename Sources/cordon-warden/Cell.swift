@@ -52,6 +52,8 @@ final class Cell {
   var isInitReaped = false
   var stop: (cause: StopCause, graceMilliseconds: Int64)?
   var startedAt: Instant?
+  /// What is still to be said of the start.
+  var start: CellStart?
   var endedAt: Instant?
   /// When the cell as a whole is killed.
   var killAt: Instant?
