@@ -69,6 +69,9 @@ int floor_remove(const struct floor_run *run) {
   return 0;
 }
 
+/// The only descriptor beyond 0, 1 and 2 in a process that waits.
+enum { WAIT = 3 };
+
 struct waiting {
   int wait;
   char *const *arguments;
@@ -78,7 +81,9 @@ struct waiting {
 static int wait_and_execute(void *context) {
   const struct waiting *waiting = context;
   char byte;
-  if (read(waiting->wait, &byte, 1) == 1) execve(waiting->arguments[0], waiting->arguments, waiting->environment);
+  // The other end of the pipe among them, or its closing would go unnoticed.
+  if (dup2(waiting->wait, WAIT) < 0 || close_range(WAIT + 1, ~0U, 0)) _exit(127);
+  if (read(WAIT, &byte, 1) == 1) execve(waiting->arguments[0], waiting->arguments, waiting->environment);
   _exit(127);
 }
 
