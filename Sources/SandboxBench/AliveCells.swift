@@ -2,9 +2,12 @@ import Jobs
 import Sandbox
 
 /// Whether a start takes longer the more cells are alive: latency with few sleeping cells, with many, and with few
-/// again, so that a drift of the machine is not taken for an effect.
+/// again, so that a drift of the machine is not taken for an effect. What has no cell stands beside it in the same
+/// rounds: the kernel walks a list of every filesystem's caches for each memory group that goes, and every cell has some
+/// filesystems, so that whoever removes groups beside many cells is slower.
 struct AliveCells {
   let contender: CordonContender
+  let others: [any Contender]
   let rounds: Int
   let pause: Duration
   let few = 5
@@ -13,6 +16,9 @@ struct AliveCells {
   struct Result: Sendable {
     var few: [Latency] = []
     var many: [Latency] = []
+    /// Of the others, by name.
+    var fewBeside: [String: [Latency]] = [:]
+    var manyBeside: [String: [Latency]] = [:]
     /// How many of the many could be had; fewer where a warden has not enough uids.
     var alive = 0
 
@@ -26,6 +32,12 @@ struct AliveCells {
       }
       return ratios.max()
     }
+
+    func ratio(beside name: String) -> Double? {
+      guard let low = fewBeside[name]?.map(\.total).median, let high = manyBeside[name]?.map(\.total).median
+      else { return nil }
+      return high / low
+    }
   }
 
   func measure() async throws -> Result {
@@ -33,12 +45,12 @@ struct AliveCells {
     var sleepers: [RunningCell] = []
     do {
       try await fill(&sleepers, to: few)
-      result.few += try await samples()
+      add(try await samples(), to: &result.few, &result.fewBeside)
       try await fill(&sleepers, to: many)
       result.alive = sleepers.count
-      result.many += try await samples()
+      add(try await samples(), to: &result.many, &result.manyBeside)
       try await empty(&sleepers, to: few)
-      result.few += try await samples()
+      add(try await samples(), to: &result.few, &result.fewBeside)
       try await empty(&sleepers, to: 0)
       return result
     } catch {
@@ -47,9 +59,13 @@ struct AliveCells {
     }
   }
 
-  private func samples() async throws -> [Latency] {
-    try await LatencyRun(contenders: [contender], program: .nothing, rounds: rounds, pause: pause).samples()[
-      contender.name] ?? []
+  private func samples() async throws -> [String: [Latency]] {
+    try await LatencyRun(contenders: [contender] + others, program: .nothing, rounds: rounds, pause: pause).samples()
+  }
+
+  private func add(_ samples: [String: [Latency]], to own: inout [Latency], _ beside: inout [String: [Latency]]) {
+    own += samples[contender.name] ?? []
+    for other in others { beside[other.name, default: []] += samples[other.name] ?? [] }
   }
 
   private func fill(_ sleepers: inout [RunningCell], to count: Int) async throws {

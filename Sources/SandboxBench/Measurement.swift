@@ -66,7 +66,10 @@ struct Measurement {
     await waiting.close()
     if pinned, let pool = cordon.first(where: { $0.name == "cordon pool" }) {
       Progress.line("latency with many cells alive")
-      results.alive = try await AliveCells(contender: pool, rounds: plan.rounds, pause: Plan.pause(.nothing)).measure()
+      results.alive = try await AliveCells(
+        contender: pool, others: [try Peers.plain(scratch: scratch), floor], rounds: plan.rounds,
+        pause: Plan.pause(.nothing)
+      ).measure()
       for contender in cordon where contender.name != "cordon cold" {
         let program = contender.offers(.nothing) ? Program.nothing : .script
         results.waiting += try await WaitingCells.measure(contender, program).map { [$0] } ?? []

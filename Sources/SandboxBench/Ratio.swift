@@ -47,6 +47,9 @@ struct Ratio: Sendable {
     Ratio(name: "alive500_over_alive5", target: .atMost(1.05)) { results in
       results.alive.flatMap { $0.alive >= 500 ? $0.ratio : nil }
     },
+    // Of what has no cell, in the same rounds.
+    Ratio(name: "plain_alive500_over_alive5", target: .none) { $0.alive?.ratio(beside: "plain") },
+    Ratio(name: "floor_alive500_over_alive5", target: .none) { $0.alive?.ratio(beside: "floor") },
     Ratio(name: "waiting_cell_mib", target: .atMost(1)) { $0.waiting("cordon pool")?.privateMiB },
     Ratio(name: "waiting_zygote_over_warm", target: .none) { results in
       guard let forked = results.waiting("cordon zygote python")?.privateMiB,

@@ -8,37 +8,38 @@ import WardenProtocol
 extension Cell {
   /// Makes groups, an init in fresh namespaces, and the job's process in both; sets the shape's limits; and looks at what
   /// came of it. A program's process then waits for its order; an interpreter is on its way to that.
+  ///
+  /// - Parameter spare: an init that is there already.
   static func build(
     serial: UInt64, shape: CellShape, user: UInt32, host: Host, own: NamespaceIdentities,
-    patienceMilliseconds: Int64, disk: DetachedMount? = nil, zygote: Zygote? = nil
+    patienceMilliseconds: Int64, disk: DetachedMount? = nil, zygote: Zygote? = nil, spare: ProcessHandle? = nil
   ) throws(Refusal) -> Cell {
-    let group = try requiring("cgroup") { () throws(SystemError) in try host.cgroups.makeCell("cell-\(serial)") }
+    let initProcess = if let spare { spare } else { try CellInit(host: host).spawn() }
+    var made: (any CellCgroup)?
     do throws(Refusal) {
-      let initProcess = try CellInit(host: host).spawn()
+      let group = try requiring("cgroup") { () throws(SystemError) in try host.cgroups.makeCell("cell-\(serial)") }
+      made = group
+      let (main, areas, socket) = try makeJob(
+        JobProcess(grounds: host.grounds, user: user, shape: shape, disk: disk), group.entrance, initProcess,
+        host: host, zygote)
+      let cell = Cell(
+        serial: serial, shape: shape, group: group, initProcess: initProcess, main: main, socket: socket,
+        user: user, areas: areas, deadline: Instant.now.advanced(milliseconds: patienceMilliseconds))
       do throws(Refusal) {
-        let (main, areas, socket) = try makeJob(
-          JobProcess(grounds: host.grounds, user: user, shape: shape, disk: disk), group.entrance, initProcess,
-          host: host, zygote)
-        let cell = Cell(
-          serial: serial, shape: shape, group: group, initProcess: initProcess, main: main, socket: socket,
-          user: user, areas: areas, deadline: Instant.now.advanced(milliseconds: patienceMilliseconds))
-        do throws(Refusal) {
-          try requiring("cgroup.limits") { () throws(SystemError) in
-            try group.apply(
-              CgroupLimits(memoryBytes: shape.memoryBytes, pids: shape.pids, cpuMillis: shape.cpuMillis))
-          }
-          try cell.verify(host: host, own: own)
-          return cell
-        } catch {
-          main.end()
-          throw error
+        try requiring("cgroup.limits") { () throws(SystemError) in
+          try group.apply(
+            CgroupLimits(memoryBytes: shape.memoryBytes, pids: shape.pids, cpuMillis: shape.cpuMillis))
         }
+        try cell.verify(host: host, own: own)
+        return cell
       } catch {
-        initProcess.end()
+        main.end()
         throw error
       }
     } catch {
-      for _ in 0..<100 where (try? group.remove()) == false { usleep(1_000) }
+      // Whatever else is in the groups is in its pid namespace.
+      initProcess.end()
+      for _ in 0..<100 where made.map({ (try? $0.remove()) == false }) ?? false { usleep(1_000) }
       throw error
     }
   }

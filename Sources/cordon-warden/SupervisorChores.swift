@@ -10,6 +10,9 @@ import WardenProtocol
 // was woken: it would take the processor from the job that was just started, and from the worker that was just told.
 // So a chore waits until nothing has happened for a moment, unless it has waited too long; then one is done between any
 // two rounds of events, so that under steady load as many cells are taken down as are used.
+//
+// The last chore is to have one init with its namespaces in store: it is the same for every shape, so that also a cell
+// that nobody could foresee has that part of its beginning behind it.
 
 /// What is to be done when there is time.
 struct Chores {
@@ -19,10 +22,24 @@ struct Chores {
   var quietAt = Instant(microseconds: 0)
   /// Since when something waits to be done.
   var since: Instant?
+  /// An init that belongs to no cell yet.
+  var spare: ProcessHandle?
+  /// No new one before this moment: the last could not be made.
+  var spareAfter = Instant(microseconds: 0)
 
   /// Long beside the start of a program, short beside the pause between two jobs.
   static let quietMicroseconds: Int64 = 1_500
   static let patienceMilliseconds: Int64 = 20
+  static let spareRetryMilliseconds: Int64 = 1_000
+
+  /// The one in store, if it is there and alive.
+  mutating func takeSpare() -> ProcessHandle? {
+    defer { spare = nil }
+    guard let spare else { return nil }
+    if (try? spare.peek()) == .some(nil) { return spare }
+    spare.end()
+    return nil
+  }
 }
 
 extension Supervisor {
@@ -51,13 +68,23 @@ extension Supervisor {
       }
     }
     for (shape, count) in wanted where pooled[shape]?.count ?? 0 < count { return prepare(shape) }
+    if needsSpare(now) { return makeSpare() }
     chores.since = nil
+  }
+
+  private func needsSpare(_ now: Instant) -> Bool { chores.spare == nil && chores.spareAfter <= now }
+
+  private func makeSpare() {
+    do { chores.spare = try CellInit(host: host).spawn() } catch {
+      // Whoever needs one then is told why there is none.
+      chores.spareAfter = Instant.now.advanced(milliseconds: Chores.spareRetryMilliseconds)
+    }
   }
 
   private func isDue(_ now: Instant) -> Bool {
     if leaveAt != nil { return !chores.spent.isEmpty }
     guard let since = chores.since else {
-      if chores.spent.isEmpty, !planHasWork(now) { return false }
+      if chores.spent.isEmpty, !planHasWork(now), !needsSpare(now) { return false }
       chores.since = now
       return chores.quietAt <= now
     }

@@ -57,7 +57,7 @@ extension Supervisor {
       let cell = try Cell.build(
         serial: serial, shape: shape, user: user, host: host, own: ownNamespaces,
         patienceMilliseconds: Supervisor.startPatienceMilliseconds, disk: disk,
-        zygote: try zygote(for: shape.runtime))
+        zygote: try zygote(for: shape.runtime), spare: chores.takeSpare())
       cells[cell.serial] = cell
       watch(cell.socket.descriptor, .read, of: cell, .socket)
       watch(cell.main.descriptor, .read, of: cell, .main)
