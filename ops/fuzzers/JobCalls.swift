@@ -55,7 +55,7 @@ enum JobCalls: Fuzzer {
     let size = bytes.count
     let text = UnsafeMutableBufferPointer<CChar>.allocate(capacity: size)
     let strings = UnsafeMutableBufferPointer<UnsafeMutablePointer<CChar>?>.allocate(
-      capacity: Int(CALL_STRINGS.rawValue))
+      capacity: CALL_STRINGS)
     defer {
       text.deallocate()
       strings.deallocate()
