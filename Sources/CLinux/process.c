@@ -131,6 +131,16 @@ LEAVES_ITS_STACK static void enter_and_spawn(void *context) {
   _exit(0);
 }
 
+pid_t cordon_spawn_within(int member, int own, int cgroup, int *pidfd, struct cordon_spawn *spawn) {
+  if (setns(member, CLONE_NEWPID)) return -1;
+  pid_t pid = cordon_spawn(0, cgroup, pidfd, spawn);
+  int cause = errno;
+  // Whatever this process made next would be that cell's.
+  if (setns(own, CLONE_NEWPID)) _exit(1);
+  errno = cause;
+  return pid;
+}
+
 pid_t cordon_spawn_beside(int member, int cgroup, int *pidfd, struct cordon_spawn *spawn) {
   static char *stack;
   if (!reserved_stack(&stack)) return -1;
@@ -150,6 +160,21 @@ pid_t cordon_spawn_beside(int member, int cgroup, int *pidfd, struct cordon_spaw
 pid_t cordon_fork(int *pidfd) {
   struct clone_args arguments = {
       .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD};
+  return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+pid_t cordon_fork_beside(int member, int cgroup, int *pidfd) {
+  if (setns(member, CLONE_NEWPID)) return -1;
+  struct clone_args arguments = {.flags = CLONE_PARENT | CLONE_PIDFD | CLONE_INTO_CGROUP,
+                                 .pidfd = (uint64_t)(uintptr_t)pidfd,
+                                 .cgroup = (uint64_t)cgroup};
+  // The C library remembers the number of its thread where the kernel is told to put it; in the new namespace it is
+  // another. Kernels without checkpoints do not say where that is, and then a stale one is kept, as after any raw fork.
+  int *thread = NULL;
+  if (prctl(PR_GET_TID_ADDRESS, &thread, 0, 0, 0) == 0 && thread) {
+    arguments.flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+    arguments.child_tid = (uint64_t)(uintptr_t)thread;
+  }
   return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
 }
 
@@ -178,6 +203,12 @@ int cordon_pidfd_send_signal(int pidfd, int signal) {
 int cordon_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); }
 
 int cordon_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+
+const char *cordon_invocation_name(void) { return program_invocation_name; }
+
+int cordon_dumpable(void) { return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); }
+
+int cordon_set_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
 
 int cordon_not_dumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 

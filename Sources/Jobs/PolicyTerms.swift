@@ -11,6 +11,8 @@ public struct PolicyTerms: Equatable, Sendable {
     public enum Mode: String, Sendable {
       /// Each cell starts an interpreter of its own, so each has an address space laid out anew.
       case interpreter
+      /// Cells are forked from one interpreter and share its memory, and with it the layout of their address spaces.
+      case zygote
     }
 
     public var mode: Mode

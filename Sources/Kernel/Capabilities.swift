@@ -18,17 +18,36 @@ public enum Capabilities {
     }
   }
 
-  /// Keeps these of the permitted and effective sets, as far as they are there, and empties the inheritable set.
+  /// Makes these the inheritable set, as far as they are permitted. With it a program can be given them although the bounding
+  /// set is empty; it takes them from the bounding set, so it comes before `dropBounding`.
+  public static func makeInheritable(_ kept: [Int32]) throws(SystemError) { try set([CAP_INHERITABLE], to: kept) }
+
+  /// Keeps these of the permitted, effective and inheritable sets, as far as they are permitted and, for the last, there.
   public static func keep(only kept: [Int32]) throws(SystemError) {
+    try set([CAP_PERMITTED, CAP_EFFECTIVE, CAP_INHERITABLE], to: kept)
+  }
+
+  private static func set(_ flags: [cap_flag_t], to kept: [Int32]) throws(SystemError) {
     guard let sets = cap_get_proc() else { throw SystemError("cap_get_proc", errno: Glibc.errno) }
     defer { cap_free(UnsafeMutableRawPointer(sets)) }
     var permitted = CAP_CLEAR
     let present = kept.filter { cap_get_flag(sets, $0, CAP_PERMITTED, &permitted) == 0 && permitted == CAP_SET }
-    try SystemError.check(cap_clear(sets), "clear capabilities")
-    for flag in [CAP_PERMITTED, CAP_EFFECTIVE] where !present.isEmpty {
+    for flag in flags { try SystemError.check(cap_clear_flag(sets, flag), "clear capabilities") }
+    for flag in flags where !present.isEmpty {
       try SystemError.check(cap_set_flag(sets, flag, Int32(present.count), present, CAP_SET), "choose capabilities")
     }
     try SystemError.check(cap_set_proc(sets), "drop capabilities")
+  }
+
+  /// What the inheritable set has stays with the program that this process executes next, whoever it runs as.
+  public static func keepOnExecute() throws(SystemError) {
+    guard let sets = cap_get_proc() else { throw SystemError("cap_get_proc", errno: Glibc.errno) }
+    defer { cap_free(UnsafeMutableRawPointer(sets)) }
+    for capability in 0..<cap_max_bits() {
+      var value = CAP_CLEAR
+      guard cap_get_flag(sets, capability, CAP_INHERITABLE, &value) == 0, value == CAP_SET else { continue }
+      try SystemError.check(cap_set_ambient(capability, CAP_SET), "raise ambient capability \(capability)")
+    }
   }
 
   /// Empties the inheritable, permitted and effective sets and reads them back. The kernel empties the ambient set with

@@ -40,13 +40,33 @@ public protocol CellCgroup: AnyObject {
   /// Sets the limits, and from here on counts. Before anything of a job's runs; while the warden's own code enters and
   /// makes ready, it must neither be throttled nor ended, because the warden waits for it in the same memory.
   func apply(_ limits: CgroupLimits) throws(SystemError)
-  /// Puts the calling process, cloned into `handle` and with one thread, under every limit.
-  func enter() throws(SystemError)
+  /// Where a process comes under every limit.
+  var entrance: CgroupEntrance { get }
   /// Whether a process is under every limit, from the text of its /proc/PID/cgroup.
   func holds(_ membership: String) -> Bool
   func counters() throws(SystemError) -> CgroupCounters
+  /// Whether a process, or a zombie nobody reaped, is left.
+  func isPopulated() throws(SystemError) -> Bool
   /// Removes the groups; false while the kernel still finds them busy.
   func remove() throws(SystemError) -> Bool
+}
+
+/// The groups that a process of a cell has to be in; as descriptors alone, so that another process can let it in.
+public struct CgroupEntrance {
+  /// What it is cloned into.
+  public let handle: Descriptor
+  /// What it enters by itself after that.
+  public let others: [Descriptor]
+
+  public init(handle: Descriptor, others: [Descriptor]) {
+    self.handle = handle
+    self.others = others
+  }
+
+  /// Puts the calling process, cloned into `handle` and with one thread, under every limit.
+  public func enter() throws(SystemError) {
+    for group in others { try group.writeText("0", to: CgroupFile.tasks) }
+  }
 }
 
 extension CellCgroup {
@@ -59,9 +79,9 @@ extension CellCgroup {
   /// Kills every process in the group, forks in flight included.
   public func kill() throws(SystemError) { try handle.writeText("1", to: CgroupFile.kill) }
 
-  /// Whether a process, or a zombie nobody reaped, is left.
-  public func isPopulated() throws(SystemError) -> Bool {
-    try CgroupFile.value("populated", in: handle, CgroupFile.events) != 0
+  /// By the file as it is opened now.
+  func isPopulatedNow() throws(SystemError) -> Bool {
+    try CgroupFile.value(CgroupFile.populated, in: handle, CgroupFile.events) != 0
   }
 }
 
@@ -106,8 +126,10 @@ struct CgroupCounter {
 /// Files of cgroup directories.
 enum CgroupFile {
   static let processes = "cgroup.procs"
+  static let tasks = "tasks"
   static let kill = "cgroup.kill"
   static let events = "cgroup.events"
+  static let populated = "populated"
   static let controllers = "cgroup.controllers"
   static let subtree = "cgroup.subtree_control"
   static let pidsMax = "pids.max"

@@ -23,6 +23,7 @@ final class HybridCgroup: CellCgroup {
   private var counted: Counted?
 
   private struct Counted {
+    var members: CgroupCounter
     var oom: CgroupCounter
     var peak: CgroupCounter
     var forks: CgroupCounter
@@ -76,6 +77,7 @@ final class HybridCgroup: CellCgroup {
     try memory.writeText("\(event.raw) \(control.raw)", to: "cgroup.event_control")
     outOfMemory = event
     counted = Counted(
+      members: try CgroupCounter(CgroupFile.events, in: handle),
       oom: CgroupCounter(HybridCgroup.oomControl, control),
       peak: try CgroupCounter("memory.max_usage_in_bytes", in: memory),
       forks: try CgroupCounter(CgroupFile.pidsEvents, in: pids),
@@ -83,9 +85,7 @@ final class HybridCgroup: CellCgroup {
       time: try CgroupCounter(CgroupFile.cpuStat, in: handle))
   }
 
-  func enter() throws(SystemError) {
-    for group in [memory, pids, cpu] { try group.writeText("0", to: HybridCgroup.tasks) }
-  }
+  var entrance: CgroupEntrance { CgroupEntrance(handle: handle, others: [memory, pids, cpu]) }
 
   func holds(_ membership: String) -> Bool {
     Self.names(name, for: [""] + CgroupLayout.required, in: membership)
@@ -96,6 +96,11 @@ final class HybridCgroup: CellCgroup {
     return CgroupCounters(
       oomKills: try counted.oom.value("oom_kill"), pidsLimitHits: try counted.forks.value("max"),
       cpuMicroseconds: try counted.time.value("usage_usec"), memoryPeakBytes: try counted.peak.number())
+  }
+
+  func isPopulated() throws(SystemError) -> Bool {
+    guard let counted else { return try isPopulatedNow() }
+    return try counted.members.value(CgroupFile.populated) != 0
   }
 
   func remove() throws(SystemError) -> Bool {
@@ -111,7 +116,6 @@ final class HybridCgroup: CellCgroup {
     return true
   }
 
-  private static let tasks = "tasks"
   private static let socketLimit = "memory.kmem.tcp.limit_in_bytes"
   private static let swapLimit = "memory.memsw.limit_in_bytes"
   private static let oomControl = "memory.oom_control"

@@ -56,23 +56,32 @@ public final class PacketSocket: Sendable {
     try SystemError.check(sent, "send packet")
   }
 
+  /// One packet: its length, the byte in front, the others, and its descriptors. The room for the largest is not cleared
+  /// first, which would take longer than to receive what packets usually are.
+  private func receive() -> (length: Int, kind: UInt8, bytes: [UInt8], descriptors: ArraySlice<Int32>) {
+    withUnsafeTemporaryAllocation(byteCount: PacketSocket.inlineLimit + 1, alignment: 1) { packet in
+      var raw = [Int32](repeating: -1, count: Int(CORDON_PACKET_DESCRIPTORS))
+      var count = 0
+      let length = cordon_receive_packet(descriptor.raw, packet.baseAddress, packet.count, &raw, &count)
+      guard length > 0 else { return (length, 0, [], raw.prefix(count)) }
+      return (length, packet[0], Array(packet[1..<length]), raw.prefix(count))
+    }
+  }
+
   /// Receives one message; nil at end of file.
   ///
   /// - Parameter limit: the most bytes a message may have.
   /// - Throws: EAGAIN when the socket is non-blocking and nothing waits; EMSGSIZE or EBADMSG for a packet that is
   ///   no message; ECONNRESET when the peer vanished with packets unread.
   public func receive(limit: Int) throws(SystemError) -> Message? {
-    var packet = [UInt8](repeating: 0, count: PacketSocket.inlineLimit + 1)
-    var raw = [Int32](repeating: -1, count: Int(CORDON_PACKET_DESCRIPTORS))
-    var count = 0
-    let length = try SystemError.check(
-      cordon_receive_packet(descriptor.raw, &packet, packet.count, &raw, &count), "receive packet")
-    var descriptors = raw.prefix(count).map { Descriptor(owning: $0) }
+    let (length, kind, bytes, raw) = receive()
+    try SystemError.check(length, "receive packet")
+    var descriptors = raw.map { Descriptor(owning: $0) }
     if length == 0 { return nil }
-    switch packet[0] {
+    switch kind {
     case 0:
       guard length - 1 <= limit else { throw SystemError("receive packet", errno: EMSGSIZE) }
-      return Message(bytes: Array(packet[1..<length]), descriptors: descriptors)
+      return Message(bytes: bytes, descriptors: descriptors)
     case 1 where length == 1 && !descriptors.isEmpty:
       let memory = descriptors.removeFirst()
       // Anything else than sealed memory may change while it is read, or make the reader wait for ever.

@@ -79,12 +79,15 @@ extension ProcessHandle {
   }
 
   /// As above, into the pid namespace of another process and into a group; the child is the caller's all the same.
+  ///
+  /// - Parameter own: a pidfd of the caller, where it may come back to its pid namespace by itself.
   public static func spawn(
-    _ execution: Execution, beside member: ProcessHandle, cgroup: Descriptor, prepare: () -> Bool
+    _ execution: Execution, beside member: ProcessHandle, own: Descriptor?, cgroup: Descriptor, prepare: () -> Bool
   ) throws(SystemError) -> (ProcessHandle, cause: Int32) {
     var descriptor: Int32 = -1
-    let (pid, cause) = execution.with(prepare) {
-      cordon_spawn_beside(member.descriptor.raw, cgroup.raw, &descriptor, $0)
+    let (pid, cause) = execution.with(prepare) { spawn in
+      guard let own else { return cordon_spawn_beside(member.descriptor.raw, cgroup.raw, &descriptor, spawn) }
+      return cordon_spawn_within(member.descriptor.raw, own.raw, cgroup.raw, &descriptor, spawn)
     }
     try SystemError.check(pid, "clone3 into a pid namespace")
     return (ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor)), cause)
@@ -100,5 +103,16 @@ extension ProcessHandle {
     let pid = try SystemError.check(cordon_fork(&descriptor), "clone3")
     if pid == 0 { child() }
     return ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
+  }
+
+  /// As above, into the pid namespace of another process and into a group, and returns twice: nil in the new process, which
+  /// is a child of the caller's parent.
+  public static func fork(
+    beside member: Descriptor, cgroup: Descriptor
+  ) throws(SystemError) -> ProcessHandle? {
+    var descriptor: Int32 = -1
+    let pid = try SystemError.check(
+      cordon_fork_beside(member.raw, cgroup.raw, &descriptor), "clone3 into a pid namespace")
+    return pid == 0 ? nil : ProcessHandle(processID: pid, descriptor: Descriptor(owning: descriptor))
   }
 }

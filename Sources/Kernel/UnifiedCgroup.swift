@@ -23,8 +23,7 @@ final class UnifiedCgroup: CellCgroup {
       "\(limits.cpuQuotaMicroseconds) \(CgroupLimits.cpuPeriodMicroseconds)", to: "cpu.max")
   }
 
-  /// The clone put the process here already.
-  func enter() throws(SystemError) {}
+  var entrance: CgroupEntrance { CgroupEntrance(handle: handle, others: []) }
 
   func holds(_ membership: String) -> Bool { Self.names(name, for: [""], in: membership) }
 
@@ -36,6 +35,8 @@ final class UnifiedCgroup: CellCgroup {
       // memory.peak came with Linux 5.19.
       memoryPeakBytes: (try? handle.readText("memory.peak")).flatMap(CgroupFile.number))
   }
+
+  func isPopulated() throws(SystemError) -> Bool { try isPopulatedNow() }
 
   func remove() throws(SystemError) -> Bool { try CgroupFile.removeGroup(name, in: parent) }
 }

@@ -47,11 +47,14 @@ public struct CellRequest: Sendable {
   /// An interpreter that has started can no longer be given other words on its command line or another locale; a job
   /// that asks for those is executed from the start.
   private var runtime: CellRuntime {
-    guard case .python(let imports)? = warm, argv.count > CellRuntime.pythonCommand.count,
+    guard let warm, argv.count > CellRuntime.pythonCommand.count,
       Array(argv.prefix(CellRuntime.pythonCommand.count)) == CellRuntime.pythonCommand,
       !environment.contains(where: { $0.0.hasPrefix("LC_") || ($0.0 == "LANG" && $0.1 != "C.UTF-8") })
     else { return .program }
-    return .python(imports: imports)
+    return switch warm {
+    case .python(let imports): .python(imports: imports)
+    case .forkedPython(let imports): .forkedPython(imports: imports)
+    }
   }
 }
 
@@ -60,6 +63,9 @@ public struct CellRequest: Sendable {
 public enum WarmRuntime: Sendable, Equatable {
   /// `imports` are in `sys.modules` from the start.
   case python(imports: [String])
+  /// The same, forked from an interpreter that did so for all such cells and shares its memory with them; `ops/docs` says
+  /// what that does to the randomisation of addresses. A warden without the interpreter's library refuses such requests.
+  case forkedPython(imports: [String])
 }
 
 /// Some of what the job wrote, in the order of writing within one stream; only what the stream's cap keeps.

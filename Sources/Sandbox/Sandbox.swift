@@ -6,7 +6,7 @@ import WardenProtocol
 
 // Theory of operation
 //
-// Four kinds of process take part in one job:
+// Four kinds of process take part in one job, and under some policies a fifth:
 //
 //   worker   holds the database login; this target runs in it. Writes the stage (program, inputs), asks for cells,
 //            reads the job's streams, takes the outputs over. Never forks a job, never enters a cell.
@@ -18,6 +18,8 @@ import WardenProtocol
 //   job      the untrusted program: descriptors 0, 1, 2, no capability, a uid of its own for as long as it lives. It begins
 //            in the warden's memory, while the warden waits, as the process that builds the cell and makes itself as
 //            harmless as the job; then it executes `cordon-cell job`, a page of code that waits for the order.
+//   zygote   the warden's program once more, with python3 as a library, in the warden's namespaces and under its filter.
+//            Never runs a job; where a policy says so, job processes are forked from it instead (`ZygoteProcess`).
 //
 // Cells are built before they are asked for, each for a shape (limits and runtime), up to `SandboxConfiguration.pool`;
 // one that is asked for in vain is built on the spot, by the same code. A cell is used once.
@@ -152,12 +154,13 @@ public actor Sandbox {
     nextCell += 1
     let order = request.order(identifier)
     if let problem = order.problem { throw SandboxError(problem) }
+    let encoded = WardenRequest.run(order).encoded
     guard order.arguments.count <= Bounds.arguments, order.environment.count <= Bounds.variables,
-      WardenRequest.run(order).encoded.count <= Bounds.message
+      encoded.count <= Bounds.message
     else { throw SandboxError(stage: "request", message: "arguments and environment are too large", errno: E2BIG) }
     let (output, chunks) = AsyncStream.makeStream(of: OutputChunk.self)
     do {
-      try begin(order, request: request, chunks: chunks)
+      try begin(order, encoded, request: request, chunks: chunks)
     } catch {
       chunks.finish()
       throw error
@@ -168,10 +171,10 @@ public actor Sandbox {
 
   /// Makes the job's descriptors and sends the order. Ours stay, the job's are closed when this returns.
   private func begin(
-    _ order: CellOrder, request: CellRequest, chunks: AsyncStream<OutputChunk>.Continuation
+    _ order: CellOrder, _ encoded: [UInt8], request: CellRequest, chunks: AsyncStream<OutputChunk>.Continuation
   ) throws(SandboxError) {
     let standard = try JobDescriptors(stdin: request.stdin, null: null)
-    tell(.run(order), [standard.stdin, standard.stdout.write, standard.stderr.write])
+    tell(encoded, [standard.stdin, standard.stdout.write, standard.stderr.write])
     if let closed { throw closed }
     let cap = request.limits.streamBytes
     let longest = Duration.milliseconds(request.limits.wallMilliseconds + request.limits.graceMilliseconds)
@@ -311,7 +314,9 @@ public actor Sandbox {
     thread.watch(socket, events: Int16(events)) { _ in self.serveSocket() }
   }
 
-  private func tell(_ request: WardenRequest, _ descriptors: [Descriptor] = []) {
+  private func tell(_ request: WardenRequest) { tell(request.encoded) }
+
+  private func tell(_ request: [UInt8], _ descriptors: [Descriptor] = []) {
     do {
       try warden.send(request, descriptors)
       serve()
@@ -341,21 +346,25 @@ public actor Sandbox {
 
   private func handle(_ reply: WardenReply, _ descriptors: [Descriptor]) {
     switch reply {
-    case .started(let start):
-      let starting = cells[start.cell]?.starting
-      cells[start.cell]?.starting = nil
-      cells[start.cell]?.start = start
-      starting?.resume(returning: .success(start))
+    case .started(let start): begun(start)
     case .refused(let cell, let refusal):
       drain(cell)
       settle(cell, .failure(SandboxError(refusal)))
     case .finished(let end):
+      if let start = end.start, start.cell == end.cell { begun(start) }
       drain(end.cell)
       guard let cell = cells[end.cell] else { return }
       settle(end.cell, cell.report(end, descriptors, facts: facts))
     case .hello, .cannot:
       lose("it greeted twice")
     }
+  }
+
+  private func begun(_ start: CellStart) {
+    let starting = cells[start.cell]?.starting
+    cells[start.cell]?.starting = nil
+    cells[start.cell]?.start = start
+    starting?.resume(returning: .success(start))
   }
 
   /// The warden is dead or speaks nonsense; both ways nothing it enforces can be relied on.

@@ -28,8 +28,9 @@ struct WardenProcess {
   var hasUnsent: Bool { !unsent.isEmpty }
 
   /// Sends the request, or keeps it until the socket takes it.
-  mutating func send(_ request: WardenRequest, _ descriptors: [Descriptor] = []) throws(SystemError) {
-    unsent.append((request.encoded, descriptors))
+  /// - Parameter request: an encoded `WardenRequest`.
+  mutating func send(_ request: [UInt8], _ descriptors: [Descriptor]) throws(SystemError) {
+    unsent.append((request, descriptors))
     try sendUnsent()
   }
 

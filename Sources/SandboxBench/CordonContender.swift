@@ -17,6 +17,8 @@ final class CordonContender: Contender {
     case cold
     /// Cells wait with the interpreter started.
     case warmPython = "warm python"
+    /// Cells wait with an interpreter that was forked from one that waits.
+    case zygotePython = "zygote python"
   }
 
   let name: String
@@ -39,8 +41,9 @@ final class CordonContender: Contender {
 
   func offers(_ program: Program) -> Bool {
     switch kind {
-    case .pool, .cold: program != .importedAlready
+    case .pool, .cold: ![.importedAlready, .forked].contains(program)
     case .warmPython: program == .script || program == .importedAlready
+    case .zygotePython: program == .script || program == .forked
     }
   }
 
@@ -160,6 +163,7 @@ extension CordonContender {
       switch kind {
       case .pool, .cold: nil
       case .warmPython: .python(imports: Program.imports)
+      case .zygotePython: .forkedPython(imports: Program.imports)
       }
     return CellRequest(
       stage: stage, argv: program.arguments, environment: Program.environment, limits: limits, warm: warm)

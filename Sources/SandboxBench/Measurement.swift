@@ -45,7 +45,8 @@ struct Measurement {
   private func measure(_ cordon: [CordonContender], into results: inout Results) async throws {
     let floor = try FloorContender()
     defer { floor.close() }
-    let all: [any Contender] = [try Peers.plain(scratch: scratch), floor] + cordon + peers.contenders
+    let waiting = WaitingContender(.nothing)
+    let all: [any Contender] = [try Peers.plain(scratch: scratch), waiting, floor] + cordon + peers.contenders
     let contenders = pinned ? try await confirmed(all, &results) : all.filter { isPresent($0, results) }
     for program in [Program.nothing, .python, .script] {
       Progress.line("latency of \(program.name), \(plan.rounds) rounds of \(contenders.count) contenders")
@@ -62,10 +63,14 @@ struct Measurement {
         results.rows.append(row)
       }
     }
+    await waiting.close()
     if pinned, let pool = cordon.first(where: { $0.name == "cordon pool" }) {
       Progress.line("latency with many cells alive")
       results.alive = try await AliveCells(contender: pool, rounds: plan.rounds, pause: Plan.pause(.nothing)).measure()
-      results.waiting = try await WaitingCells.measure(pool)
+      for contender in cordon where contender.name != "cordon cold" {
+        let program = contender.offers(.nothing) ? Program.nothing : .script
+        results.waiting += try await WaitingCells.measure(contender, program).map { [$0] } ?? []
+      }
     }
   }
 
@@ -99,12 +104,25 @@ struct Measurement {
         return "it does not run what is within the limit of \(probe.limit): \(error)"
       }
     }
-    guard contender.offers(.importedAlready) else { return nil }
-    do {
-      _ = try await contender.run(.importedAlready, slot: 0)
-      return nil
-    } catch {
-      return "its interpreter was not warm: \(error)"
+    if contender.offers(.importedAlready) {
+      do { _ = try await contender.run(.importedAlready, slot: 0) } catch {
+        return "its interpreter was not warm: \(error)"
+      }
+    }
+    return contender.offers(.forked) ? await doubtThatItForks(contender) : nil
+  }
+
+  /// Until its zygote is ready, a cell has an interpreter of its own.
+  private func doubtThatItForks(_ contender: any Contender) async -> String? {
+    let deadline = ContinuousClock.now + .seconds(20)
+    while true {
+      do {
+        _ = try await contender.run(.forked, slot: 0)
+        return nil
+      } catch {
+        if ContinuousClock.now > deadline { return "its interpreter was not forked: \(error)" }
+      }
+      try? await Task.sleep(for: .milliseconds(50))
     }
   }
 

@@ -20,6 +20,11 @@ struct Program: Hashable, Sendable {
     name: "control of warm cells", arguments: Program.script.arguments,
     script: "import sys\nsys.exit(0 if \"json\" in sys.modules else 3)\n")
 
+  /// Ends well only in an interpreter that executes another program's file.
+  static let forked = Program(
+    name: "control of forked cells", arguments: Program.script.arguments,
+    script: "import os, sys\nsys.exit(3 if \"python\" in os.readlink(\"/proc/self/exe\") else 0)\n")
+
   /// What must not end well where a limit holds, and its control: the same within the limit, which must.
   struct Probe: Sendable {
     var limit: String

@@ -18,12 +18,18 @@ struct Ratio: Sendable {
     Ratio(name: "pool_over_nsjail", target: .atMost(0.08)) { $0.ratio("cordon pool", over: "nsjail", .nothing) },
     Ratio(name: "pool_over_runc", target: .atMost(0.04)) { $0.ratio("cordon pool", over: "runc", .nothing) },
     Ratio(name: "pool_over_crun", target: .none) { $0.ratio("cordon pool", over: "crun", .nothing) },
+    // What any pool has left to do, with no wall.
+    Ratio(name: "waiting_over_plain", target: .none) { $0.ratio("waiting", over: "plain", .nothing) },
+    Ratio(name: "waiting_over_bwrap", target: .none) { $0.ratio("waiting", over: "bwrap", .nothing) },
     // What the kernel alone takes for the namespaces and groups of a cell.
     Ratio(name: "floor_over_plain", target: .none) { $0.ratio("floor", over: "plain", .nothing) },
     Ratio(name: "cold_over_floor", target: .none) { $0.ratio("cordon cold", over: "floor", .nothing) },
     Ratio(name: "cold_over_plain", target: .atMost(2.8)) { $0.ratio("cordon cold", over: "plain", .nothing) },
     Ratio(name: "warm_python_over_plain_python", target: .atMost(0.3)) {
       $0.ratio("cordon warm python", over: "plain", .script)
+    },
+    Ratio(name: "zygote_python_over_plain_python", target: .none) {
+      $0.ratio("cordon zygote python", over: "plain", .script)
     },
     Ratio(name: "floor_sustained4_over_bwrap", target: .none) { results in
       guard let floor = results.row("floor", .nothing)?.rates[4]?.perSecond,
@@ -41,7 +47,13 @@ struct Ratio: Sendable {
     Ratio(name: "alive500_over_alive5", target: .atMost(1.05)) { results in
       results.alive.flatMap { $0.alive >= 500 ? $0.ratio : nil }
     },
-    Ratio(name: "waiting_cell_mib", target: .atMost(1)) { $0.waiting?.privateMiB },
+    Ratio(name: "waiting_cell_mib", target: .atMost(1)) { $0.waiting("cordon pool")?.privateMiB },
+    Ratio(name: "waiting_zygote_over_warm", target: .none) { results in
+      guard let forked = results.waiting("cordon zygote python")?.privateMiB,
+        let own = results.waiting("cordon warm python")?.privateMiB
+      else { return nil }
+      return forked / own
+    },
   ]
 
   func line(_ value: Double?) -> [String] {

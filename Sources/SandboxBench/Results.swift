@@ -37,7 +37,9 @@ struct Results: Sendable {
   var rows: [Row] = []
   var absent: [Absentee] = []
   var alive: AliveCells.Result?
-  var waiting: WaitingCells?
+  var waiting: [WaitingCells] = []
+
+  func waiting(_ contender: String) -> WaitingCells? { waiting.first { $0.contender == contender } }
 
   func row(_ contender: String, _ program: Program, pinned: Bool = true) -> Row? {
     rows.first { $0.contender == contender && $0.program == program.name && $0.pinned == pinned }
@@ -59,9 +61,9 @@ struct Results: Sendable {
         rows.append(row.json)
       }
     }
-    if let waiting {
+    for waiting in waiting {
       rows.append([
-        "contender": "cordon pool", "note": "cells that wait", "cells": .integer(Int64(waiting.cells)),
+        "contender": .string(waiting.contender), "note": "cells that wait", "cells": .integer(Int64(waiting.cells)),
         "private_mib": JSONValue(waiting.privateMiB, digits: 4), "kernel_mib": JSONValue(waiting.kernelMiB, digits: 4),
       ])
     }

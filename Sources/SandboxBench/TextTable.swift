@@ -72,9 +72,9 @@ extension Results {
           + "\(alive.many.map(\.total).median.shown(0)) µs in all; with 5: "
           + "\(alive.few.compactMap(\.started).median.shown(0)) and \(alive.few.map(\.total).median.shown(0)) µs")
     }
-    if let waiting {
+    for waiting in waiting {
       lines.append(
-        "\(waiting.cells) waiting cells: \(waiting.privateMiB.shown(3)) MiB unshared each, kernel memory of the group "
+        "\(waiting.cells) waiting cells of \(waiting.contender): \(waiting.privateMiB.shown(3)) MiB unshared each, kernel memory of the group "
           + (waiting.kernelMiB.map { $0.shown(3) + " MiB" } ?? "not readable"))
     }
     return lines.map { $0 + "\n" }.joined()

@@ -1,5 +1,6 @@
 /// What cells that wait cost in memory that nothing else shares.
 struct WaitingCells: Sendable {
+  var contender: String
   var cells = 0
   /// Mean over the cells, of the sum over a cell's processes of Private_Clean and Private_Dirty.
   var privateMiB = 0.0
@@ -7,11 +8,11 @@ struct WaitingCells: Sendable {
   var kernelMiB: Double?
 
   /// Nil where none waits.
-  static func measure(_ contender: CordonContender) async throws -> WaitingCells? {
+  static func measure(_ contender: CordonContender, _ program: Program) async throws -> WaitingCells? {
     // Ask for as many at once as may wait, so that they do afterwards.
     for _ in 0..<3 {
       try await withThrowingTaskGroup(of: Void.self) { group in
-        for slot in 0..<slots { group.addTask { _ = try await contender.run(.nothing, slot: slot) } }
+        for slot in 0..<slots { group.addTask { _ = try await contender.run(program, slot: slot) } }
         try await group.waitForAll()
       }
     }
@@ -19,7 +20,7 @@ struct WaitingCells: Sendable {
     try await contender.settle(prepared: 0)
     let cells = contender.groups.live()
     guard !cells.isEmpty else { return nil }
-    var result = WaitingCells(cells: cells.count)
+    var result = WaitingCells(contender: contender.name, cells: cells.count)
     var kernel: [Double] = []
     for cell in cells {
       let processes = CellGroups.processes(in: cell)

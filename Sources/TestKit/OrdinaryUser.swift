@@ -108,10 +108,16 @@ extension House {
 
   /// Puts the policy in force that differs from the one before by waiving a control. Returns its digest.
   public nonisolated func waive(_ control: String) async throws -> String {
+    try await amendPolicy("\"waivers\": [\"\(control)\"]")
+  }
+
+  /// Puts the policy in force that has one more member. Returns its digest.
+  @discardableResult
+  public nonisolated func amendPolicy(_ member: String) async throws -> String {
     let policy = try await tool.run(["policy", "show"])
     guard policy.stderr.contains("policy sha256:") else { throw Problem("no policy: \(policy.stderr)") }
-    let waiving = policy.text.replacing("\"version\" : 1", with: "\"version\": 1, \"waivers\": [\"\(control)\"]")
-    let set = try await tool.run(["policy", "set", "-"], stdin: Array(waiving.utf8))
+    let amended = policy.text.replacing("\"version\" : 1", with: "\"version\": 1, \(member)")
+    let set = try await tool.run(["policy", "set", "-"], stdin: Array(amended.utf8))
     guard set.status == 0, set.text.hasPrefix("sha256:") else { throw Problem("policy set: \(set.stderr)") }
     return set.text.trimmingCharacters(in: .whitespacesAndNewlines)
   }

@@ -2,7 +2,7 @@
 // a flag and the value. Both sides are of one build, so an unknown version or kind is an error, not a negotiation.
 
 /// Raised whenever a message's bytes change their meaning.
-public let wardenProtocolVersion: UInt8 = 3
+public let wardenProtocolVersion: UInt8 = 4
 
 private enum Kind: UInt8 {
   case run = 1
@@ -17,7 +17,14 @@ extension ByteWriter {
     put(kind.rawValue)
   }
 
-  fileprivate mutating func put(_ refusal: Refusal) {
+  fileprivate mutating func put(_ start: CellStart) {
+    put(start.cell)
+    put(start.user)
+    put(start.initProcessID)
+    put(list: start.namespaces) { $0.put($1) }
+  }
+
+  mutating func put(_ refusal: Refusal) {
     put(refusal.control)
     put(refusal.stage)
     put(refusal.errno)
@@ -36,11 +43,15 @@ extension ByteReader {
     return kind
   }
 
-  fileprivate mutating func takeRefusal() throws(MalformedMessage) -> Refusal {
+  fileprivate mutating func takeStart() throws(MalformedMessage) -> CellStart {
+    CellStart(cell: try take(), user: try take(), initProcessID: try take(), namespaces: try takeNames())
+  }
+
+  mutating func takeRefusal() throws(MalformedMessage) -> Refusal {
     Refusal(control: try takeText(), stage: try takeText(), errno: try take(), fix: try takeText())
   }
 
-  fileprivate mutating func takeCase<Case: RawRepresentable>(
+  mutating func takeCase<Case: RawRepresentable>(
     _: Case.Type = Case.self
   ) throws(MalformedMessage) -> Case where Case.RawValue == UInt8 {
     let raw: UInt8 = try take()
@@ -58,7 +69,13 @@ extension ByteReader {
     try takeList(atMost: Bounds.names) { reader throws(MalformedMessage) in try reader.takeText() }
   }
 
-  fileprivate static func open(_ bytes: [UInt8]) throws(MalformedMessage) -> ByteReader {
+  mutating func takeModules() throws(MalformedMessage) -> [String] {
+    try takeList(atMost: Bounds.modules) { reader throws(MalformedMessage) in
+      try reader.takeText(atMost: Bounds.moduleNameBytes)
+    }
+  }
+
+  static func open(_ bytes: [UInt8]) throws(MalformedMessage) -> ByteReader {
     guard bytes.count <= Bounds.message else {
       throw MalformedMessage(reason: "\(bytes.count) bytes where at most \(Bounds.message) may stand", offset: 0)
     }
@@ -135,17 +152,17 @@ extension CellRuntime {
     switch self {
     case .program: 1
     case .python: 2
+    case .forkedPython: 3
     }
   }
 
   fileprivate init(from reader: inout ByteReader) throws(MalformedMessage) {
     let tag: UInt8 = try reader.take()
-    let imports = try reader.takeList(atMost: Bounds.modules) { reader throws(MalformedMessage) in
-      try reader.takeText(atMost: Bounds.moduleNameBytes)
-    }
+    let imports = try reader.takeModules()
     switch tag {
     case 1 where imports.isEmpty: self = .program
     case 2: self = .python(imports: imports)
+    case 3: self = .forkedPython(imports: imports)
     default: throw reader.malformed("unknown runtime \(tag)")
     }
   }
@@ -184,10 +201,7 @@ extension WardenReply {
       return writer.bytes
     case .started(let start):
       var writer = ByteWriter(.started)
-      writer.put(start.cell)
-      writer.put(start.user)
-      writer.put(start.initProcessID)
-      writer.put(list: start.namespaces) { $0.put($1) }
+      writer.put(start)
       return writer.bytes
     case .refused(let cell, let refusal):
       var writer = ByteWriter(.refused)
@@ -207,6 +221,8 @@ extension WardenReply {
       writer.put(end.memoryPeakBytes != nil)
       if let peak = end.memoryPeakBytes { writer.put(peak) }
       writer.put(end.emptied)
+      writer.put(end.start != nil)
+      if let start = end.start { writer.put(start) }
       return writer.bytes
     }
   }
@@ -226,11 +242,7 @@ extension WardenReply {
           }, diskOutputs: try reader.takeOptional { reader throws(MalformedMessage) in try reader.takeRefusal() }))
     case .cannot:
       self = .cannot(try reader.takeRefusal())
-    case .started:
-      self = .started(
-        CellStart(
-          cell: try reader.take(), user: try reader.take(), initProcessID: try reader.take(),
-          namespaces: try reader.takeNames()))
+    case .started: self = .started(try reader.takeStart())
     case .refused:
       self = .refused(cell: try reader.take(), try reader.takeRefusal())
     case .finished:
@@ -255,6 +267,7 @@ extension CellEnd {
       cpuMicroseconds: try reader.take(),
       memoryPeakBytes: try reader.takeOptional { reader throws(MalformedMessage) in try reader.take(UInt64.self) },
       emptied: try reader.takeBool())
+    start = try reader.takeOptional { reader throws(MalformedMessage) in try reader.takeStart() }
   }
 }
 

@@ -2,8 +2,8 @@
 //
 // The worker spawns cordon-warden with one end of an AF_UNIX SOCK_SEQPACKET pair and both sides exchange the
 // messages below, one packet each. The warden speaks first, once: `hello`, or `cannot` and then it exits. Each
-// `run` is answered by exactly one terminal message for its cell: `refused` (no job byte ran), or `started` followed
-// by `finished`. End of file on the socket is the worker's death; the warden then kills every cell and leaves.
+// `run` is answered by exactly one terminal message for its cell: `refused` (no job byte ran), or `finished`, before
+// which `started` was said unless `finished` says it along. End of file on the socket is the worker's death; the warden then kills every cell and leaves.
 //
 // Descriptors travel beside a packet (SCM_RIGHTS) in the order each message states. This target holds only the
 // values and their bytes; sockets are the business of `Kernel`.
@@ -24,7 +24,8 @@ public enum WardenReply: Equatable, Sendable {
   case hello(WardenFacts)
   /// No descriptors. The host cannot confine; the warden exits with code 1.
   case cannot(Refusal)
-  /// No descriptors. The job's first instruction is about to run, or has run.
+  /// No descriptors. The job's first instruction is about to run, or has run. Not said of a job that has ended by then:
+  /// `finished` says it along.
   case started(CellStart)
   /// No descriptors. The cell could not be made as ordered; no job byte ran. Ends the cell.
   case refused(cell: UInt64, Refusal)
@@ -223,6 +224,8 @@ public struct CellEnd: Equatable, Sendable {
   }
 
   public var cell: UInt64
+  /// Where `started` was not said.
+  public var start: CellStart?
   public var status: Status
   public var stop: StopCause?
   public var oomKills: UInt64
@@ -241,11 +244,13 @@ public struct CellEnd: Equatable, Sendable {
   public var emptied: Bool
 
   public init(
-    cell: UInt64, status: Status, stop: StopCause? = nil, oomKills: UInt64 = 0, pidsLimitHits: UInt64 = 0,
+    cell: UInt64, start: CellStart? = nil, status: Status, stop: StopCause? = nil, oomKills: UInt64 = 0,
+    pidsLimitHits: UInt64 = 0,
     outputExhausted: Bool = false, wallMicroseconds: UInt64 = 0, cpuMicroseconds: UInt64 = 0,
     memoryPeakBytes: UInt64? = nil, emptied: Bool = true
   ) {
     self.cell = cell
+    self.start = start
     self.status = status
     self.stop = stop
     self.oomKills = oomKills

@@ -39,6 +39,9 @@ public enum CellRuntime: Hashable, Sendable {
   /// It is a `python3` that has started and imported these modules. Every one is an execution of its own, with an
   /// address space and a hash seed of its own.
   case python(imports: [String])
+  /// The same, forked from one that did so for all cells with these modules: what nobody writes to is there once, and the
+  /// layout of the address space and the hash seed are the same for all that are forked from one.
+  case forkedPython(imports: [String])
 
   /// How the arguments of an order for a started interpreter begin; the script follows. `-I`: no variable and no
   /// directory of the job's changes what `import` finds; `-B`: the working directory is read-only; `-u`: what was
@@ -49,7 +52,7 @@ public enum CellRuntime: Hashable, Sendable {
   public var imports: [String] {
     switch self {
     case .program: []
-    case .python(let imports): imports
+    case .python(let imports), .forkedPython(let imports): imports
     }
   }
 

@@ -56,7 +56,7 @@ struct Materials: Sendable {
     CellRequest(
       stage: stage, argv: command.argv,
       environment: command.environment.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, limits: limits,
-      stdin: stdin, warm: terms.warm[runtime].map { .python(imports: $0.imports) }, outputs: terms.outputs)
+      stdin: stdin, warm: terms.warm[runtime].map(WarmRuntime.init), outputs: terms.outputs)
   }
 
   /// A report of an attempt whose cell never ran.
@@ -110,4 +110,14 @@ struct Materials: Sendable {
   private static let faultsOfTheName: Set<Int32> = [
     ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, EXDEV, EFBIG, EISDIR, ENAMETOOLONG, EINVAL, EAGAIN,
   ]
+}
+
+extension WarmRuntime {
+  fileprivate init(_ terms: PolicyTerms.Warm) {
+    self =
+      switch terms.mode {
+      case .interpreter: .python(imports: terms.imports)
+      case .zygote: .forkedPython(imports: terms.imports)
+      }
+  }
 }

@@ -47,9 +47,13 @@ final class Cell {
   var announcedAt: Instant?
   var status: CellEnd.Status = .unknown
   var isMainReaped = false
+  /// No process but the init is left, and none can come.
+  var isEmptied = false
   var isInitReaped = false
   var stop: (cause: StopCause, graceMilliseconds: Int64)?
   var startedAt: Instant?
+  /// What is still to be said of the start.
+  var start: CellStart?
   var endedAt: Instant?
   /// When the cell as a whole is killed.
   var killAt: Instant?

@@ -10,14 +10,15 @@ extension Cell {
   /// came of it. A program's process then waits for its order; an interpreter is on its way to that.
   static func build(
     serial: UInt64, shape: CellShape, user: UInt32, host: Host, own: NamespaceIdentities,
-    patienceMilliseconds: Int64, disk: DetachedMount? = nil
+    patienceMilliseconds: Int64, disk: DetachedMount? = nil, zygote: Zygote? = nil
   ) throws(Refusal) -> Cell {
     let group = try requiring("cgroup") { () throws(SystemError) in try host.cgroups.makeCell("cell-\(serial)") }
     do throws(Refusal) {
       let initProcess = try CellInit(host: host).spawn()
       do throws(Refusal) {
         let (main, areas, socket) = try makeJob(
-          JobProcess(host: host, user: user, shape: shape, disk: disk), group, initProcess)
+          JobProcess(grounds: host.grounds, user: user, shape: shape, disk: disk), group.entrance, initProcess,
+          host: host, zygote)
         let cell = Cell(
           serial: serial, shape: shape, group: group, initProcess: initProcess, main: main, socket: socket,
           user: user, areas: areas, deadline: Instant.now.advanced(milliseconds: patienceMilliseconds))
@@ -43,24 +44,30 @@ extension Cell {
   }
 
   private static func makeJob(
-    _ job: JobProcess, _ group: any CellCgroup, _ initProcess: ProcessHandle
+    _ job: JobProcess, _ entrance: CgroupEntrance, _ initProcess: ProcessHandle, host: Host, _ zygote: Zygote?
   ) throws(Refusal) -> (ProcessHandle, CellFilesystem.Areas, PacketSocket) {
-    let host = job.host
     let (mine, theirs) = try requiring("cell") { () throws(SystemError) in
       let pair = try PacketSocket.pair()
       try pair.0.descriptor.setNonBlocking()
-      try pair.1.descriptor.copy(to: host.slot.raw, keptOnExecute: false)
       return pair
     }
+    if let zygote {
+      let (main, areas) = try zygote.fork(job, socket: theirs.descriptor, in: entrance, beside: initProcess)
+      return (main, areas, mine)
+    }
+    let (slot, null) = (job.grounds.slot.raw, job.grounds.null)
+    try requiring("cell") { () throws(SystemError) in try theirs.descriptor.copy(to: slot, keptOnExecute: false) }
     // It would keep an end open that tells by closing.
-    defer { try? host.null.copy(to: host.slot.raw, keptOnExecute: false) }
+    defer { try? null.copy(to: slot, keptOnExecute: false) }
     return try withExtendedLifetime(theirs) { () throws(Refusal) in
       let execution: Execution =
         switch job.shape.runtime {
         case .program: host.program.jobExecution
-        case .python(let imports): PythonProgram(imports: imports).execution
+        case .python(let imports), .forkedPython(let imports): PythonProgram(imports: imports).execution
         }
-      let (main, areas) = try job.spawn(execution, in: group, beside: initProcess)
+      // Root comes back to its own pid namespace by itself.
+      let own = host.grounds.mode == .root ? host.own : nil
+      let (main, areas) = try job.spawn(execution, in: entrance, beside: initProcess, own: own)
       return (main, areas, mine)
     }
   }

@@ -26,8 +26,17 @@ enum CellDescriptors {
     }
   }
 
-  /// Closes all but the socket and the program, which the execve closes.
-  static func closeOthers() throws(SystemError) {
-    try SystemError.check(cordon_close_range(UInt32(program) + 1, UInt32.max), "close_range")
+  /// As above for a zygote, whose program is another. It is made seldom enough to copy the whole table.
+  static func takeOwn(socket: Descriptor, program: Descriptor, null: Descriptor) throws(SystemError) {
+    try SystemError.check(cordon_own_descriptors(UInt32.max), "close_range")
+    for standard: Int32 in 0...1 { try null.copy(to: standard, keptOnExecute: true) }
+    try socket.copy(to: CellDescriptors.socket, keptOnExecute: true)
+    try program.copy(to: CellDescriptors.program, keptOnExecute: false)
+    try closeOthers(beyond: CellDescriptors.program)
+  }
+
+  /// Closes all beyond `last`: the program, which the execve closes, or the socket where nothing is executed.
+  static func closeOthers(beyond last: Int32) throws(SystemError) {
+    try SystemError.check(cordon_close_range(UInt32(last) + 1, UInt32.max), "close_range")
   }
 }

@@ -18,11 +18,15 @@ struct CellInit {
 
   func spawn() throws(Refusal) -> ProcessHandle {
     var refusal: Refusal?
+    let network = host.networks.take()
+    var begun = Namespaces.begun.subtracting(.mount)
+    if network != nil { begun.subtract(.network) }
     let (process, cause) = try requiring(
       "namespaces", fix: "allow namespaces: sysctl user.max_*_namespaces; CAP_SYS_ADMIN in a container"
     ) { () throws(SystemError) in
-      try ProcessHandle.spawn(host.program.initExecution, namespaces: Namespaces.begun.subtracting(.mount)) {
+      try ProcessHandle.spawn(host.program.initExecution, namespaces: begun) {
         do throws(SystemError) {
+          if let network { try Namespaces.network.enter(network) }
           try copyTemplate()
           try giveUp()
         } catch { refusal = Refusal("cell", error) }
@@ -43,7 +47,7 @@ struct CellInit {
   }
 
   private func giveUp() throws(SystemError) {
-    try CellDescriptors.takeOwn(socket: nil, null: host.null, below: host.reservedDescriptors)
+    try CellDescriptors.takeOwn(socket: nil, null: host.grounds.null, below: host.grounds.reservedDescriptors)
     // Nil where there is only the job's.
     if let user = host.users.initUser { try SystemError.check(cordon_become(user, user, 0), "become uid \(user)") }
     try Capabilities.dropAll()
@@ -52,7 +56,7 @@ struct CellInit {
     var isGone = pollfd(fd: host.own.raw, events: Int16(POLLIN), revents: 0)
     guard poll(&isGone, 1, 0) == 0 else { throw SystemError("the warden is gone", errno: ESRCH) }
     CellInit.blockChildSignal()
-    try CellDescriptors.closeOthers()
+    try CellDescriptors.closeOthers(beyond: CellDescriptors.program)
     try SystemError.check(cordon_no_new_privileges(), "prctl no_new_privs")
     try host.initFilter.load()
   }

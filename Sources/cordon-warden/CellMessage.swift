@@ -19,6 +19,8 @@ enum CellMessage: Equatable {
     case streams = 2
     case directory = 3
     case execute = 4
+    /// Not said by `cordon-cell`, which was confined before it was executed.
+    case confine = 5
   }
 
   static let readyTag: UInt8 = 1
@@ -61,6 +63,7 @@ enum CellMessage: Equatable {
     case .order: Refusal(control: "order", stage: "the process that waits does not understand it", errno: errno)
     case .streams: Refusal(control: "job", stage: "give it its streams", errno: errno)
     case .directory: Refusal(control: "job", stage: "chdir \(Template.Path.job)", errno: errno)
+    case .confine: Refusal(control: "job", stage: "confine the forked interpreter", errno: errno)
     case .execute: Refusal(control: "exec", stage: "execve \(program.prefix(1_024))", errno: errno)
     }
   }

@@ -23,18 +23,28 @@ struct CellProgram {
   static func take() throws(Refusal) -> CellProgram {
     let fix = "install \(file) beside cordon-warden"
     return try requiring("program", fix: fix) { () throws(SystemError) in
-      let descriptor = Descriptor(owning: try SystemError.check(cordon_memfd(file), "memfd_create"))
+      let descriptor = try sealedCopy(named: file) { () throws(SystemError) in
+        try Descriptor.open(try path()).readAll(limit: longest)
+      }
       guard descriptor.raw == CellDescriptors.program else {
         throw SystemError("descriptors beyond the control socket were open at the start", errno: EBADF)
       }
-      try descriptor.writeAll(try Descriptor.open(try path()).readAll(limit: longest))
-      try SystemError.check(fchmod(descriptor.raw, 0o111), "chmod \(file)")
-      try SystemError.check(cordon_memfd_seal(descriptor.raw), "seal \(file)")
       let name = drawName()
       return CellProgram(
         descriptor: descriptor, initExecution: execution("init", name), jobExecution: execution("job", name), name: name
       )
     }
+  }
+
+  /// In memory, to be executed and never to be changed or read.
+  static func sealedCopy(
+    named name: String, of content: () throws(SystemError) -> [UInt8]
+  ) throws(SystemError) -> Descriptor {
+    let descriptor = Descriptor(owning: try SystemError.check(cordon_memfd(name), "memfd_create"))
+    try descriptor.writeAll(try content())
+    try SystemError.check(fchmod(descriptor.raw, 0o111), "chmod \(name)")
+    try SystemError.check(cordon_memfd_seal(descriptor.raw), "seal \(name)")
+    return descriptor
   }
 
   private static func execution(_ role: String, _ name: String) -> Execution {

@@ -65,7 +65,10 @@ struct DiskMaker {
       path: program, arguments: [program] + geometry.arguments(path: DiskMaker.path(of: file)),
       environment: ["MKE2FS_CONFIG=/dev/null", "EXT2FS_NO_MTAB_OK=1", "PATH=/usr/sbin:/usr/bin"])
     let (process, _) = try step { () throws(SystemError) in
-      try ProcessHandle.spawn(execution) { cordon_die_with_parent() == 0 && fcntl(file.raw, F_SETFD, 0) == 0 }
+      // What the warden leaves inheritable is for its zygotes.
+      try ProcessHandle.spawn(execution) {
+        cordon_die_with_parent() == 0 && fcntl(file.raw, F_SETFD, 0) == 0 && (try? Capabilities.dropAll()) != nil
+      }
     }
     var status: Int32 = 0
     while waitpid(process.processID, &status, 0) < 0, errno == EINTR {}

@@ -7,14 +7,9 @@ import WardenProtocol
 struct Host {
   /// What the processes of a cell execute first.
   var program: CellProgram
-  /// Where the end of a new cell's socket is put for its process; /dev/null while there is none.
-  var slot: Descriptor
-  /// Every descriptor that such a process needs has a number below this.
-  var reservedDescriptors: Int32
-  var mode: WardenFacts.Mode
+  var grounds: JobGrounds
   /// The host's proc filesystem.
   var proc: Descriptor
-  var null: Descriptor
   /// A pidfd of the warden.
   var own: Descriptor
   /// The warden's own mount namespace, to come back to.
@@ -26,13 +21,10 @@ struct Host {
   /// The staging directory, in the warden's mount namespace.
   var staging: Descriptor
   var cgroups: CgroupArea
-  /// Of every job.
-  var filter: SeccompFilter
   /// Of every cell's init.
   var initFilter: SeccompFilter
-  /// Nil where the kernel has none.
-  var landlock: LandlockGrounds?
   var users: UserAllocator
+  let networks = Networks()
   /// Of the process that was started, before it moved anywhere.
   var hostNamespaces: NamespaceIdentities
   var missing: [Refusal]
@@ -40,7 +32,7 @@ struct Host {
   var disk: Result<OutputDisk, Refusal>
 
   /// Namespaces in which a cell differs from the host.
-  var cellNamespaces: Namespaces { mode == .root ? .cell : Namespaces.cell.union(.user) }
+  var cellNamespaces: Namespaces { grounds.mode == .root ? .cell : Namespaces.cell.union(.user) }
 
   /// Takes the warden from the host into the template. Only once, before anything else.
   static func prepare(_ configuration: Configuration) throws -> Host {
@@ -68,9 +60,7 @@ struct Host {
     let cgroups = try refusing { () throws(Unavailable) in
       try CgroupArea(layout: try .ofHost(proc: proc), base: configuration.cgroupBase, proc: proc)
     }
-    let filter = try requiring("seccomp", fix: "install libseccomp 2.5 or later") { () throws(SystemError) in
-      try SeccompFilter.compile()
-    }
+    let filter = try JobGrounds.compileFilter()
     let initFilter = try requiring("seccomp") { () throws(SystemError) in
       try SeccompFilter.compileForInit(program: CellDescriptors.program)
     }
@@ -99,12 +89,13 @@ struct Host {
     let landlock = try requiring("landlock") { () throws(SystemError) in try LandlockGrounds.open() }
     let own = try ownProcess()
     return Host(
-      program: program, slot: slot,
-      reservedDescriptors: 1 + ([null, slot, own] + (landlock?.shared.map(\.place) ?? [])).map(\.raw).max()!,
-      mode: mode, proc: proc, null: null, own: own,
+      program: program,
+      grounds: JobGrounds(
+        mode: mode, null: null, slot: slot, filter: filter, landlock: landlock, others: [own]),
+      proc: proc, own: own,
       mountNamespace: try namespace("mnt", proc), template: template, templateIdentity: templateIdentity,
-      staging: try openStaging(), cgroups: cgroups, filter: filter,
-      initFilter: initFilter, landlock: landlock, users: users,
+      staging: try openStaging(), cgroups: cgroups,
+      initFilter: initFilter, users: users,
       hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups), disk: disk)
   }
 

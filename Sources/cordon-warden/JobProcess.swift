@@ -18,15 +18,49 @@ import WardenProtocol
 //            granted (Landlock), and last the system calls (the filter). From here on it is as confined as the job.
 //   wait     in `cordon-cell`, or an interpreter with a program of ours (`PythonProgram`): the order comes, or end of
 //            file: the warden has no use for this cell, or is gone. Only now, with memory of its own, is it put under
-//            the limits of its groups.
+//            the limits of its groups. One that is forked from a zygote (`ZygoteProcess`) does all this in a copy of
+//            that interpreter's memory instead, and executes nothing.
 //   start    0, 1 and 2, the working directory, the word that it runs, execve. The socket closes with the execve, which
 //            tells the warden that the job runs; if it fails, what failed follows on the socket instead.
 //
 // No loopback interface is brought up: a cell has no socket that could use it.
 
+/// What it takes to make a process harmless; the same for every cell of a warden.
+struct JobGrounds {
+  var mode: WardenFacts.Mode
+  var null: Descriptor
+  /// Where the end of a new cell's socket is put for its process; /dev/null while there is none.
+  var slot: Descriptor
+  /// Of every job.
+  var filter: SeccompFilter
+  /// Nil where the kernel has none.
+  var landlock: LandlockGrounds?
+  /// Every descriptor that such a process needs has a number below this.
+  var reservedDescriptors: Int32
+
+  init(
+    mode: WardenFacts.Mode, null: Descriptor, slot: Descriptor, filter: SeccompFilter, landlock: LandlockGrounds?,
+    others: [Descriptor] = []
+  ) {
+    self.mode = mode
+    self.null = null
+    self.slot = slot
+    self.filter = filter
+    self.landlock = landlock
+    let needed = [null, slot] + others + (landlock?.shared.map(\.place) ?? [])
+    reservedDescriptors = 1 + needed.map(\.raw).max()!
+  }
+
+  static func compileFilter() throws(Refusal) -> SeccompFilter {
+    try requiring("seccomp", fix: "install libseccomp 2.5 or later") { () throws(SystemError) in
+      try SeccompFilter.compile()
+    }
+  }
+}
+
 /// The main process of one job, from its birth to its wait.
 struct JobProcess {
-  var host: Host
+  var grounds: JobGrounds
   var user: UInt32
   var shape: CellShape
   /// What /output is, where it does not lie in memory.
@@ -34,18 +68,18 @@ struct JobProcess {
 
   private static let hostName = "cell"
 
-  /// The process, waiting, and the roots of /output and /result. The socket is the one in `host.slot`.
+  /// The process, waiting, and the roots of /output and /result. The socket is the one in the slot.
   func spawn(
-    _ execution: Execution, in cgroup: any CellCgroup, beside initProcess: ProcessHandle
+    _ execution: Execution, in entrance: CgroupEntrance, beside initProcess: ProcessHandle, own: Descriptor?
   ) throws(Refusal) -> (process: ProcessHandle, areas: CellFilesystem.Areas) {
     var (areas, refusal): (CellFilesystem.Areas?, Refusal?) = (nil, nil)
     let (process, cause) = try requiring("namespaces.pid") { () throws(SystemError) in
-      try ProcessHandle.spawn(execution, beside: initProcess, cgroup: cgroup.handle) {
+      try ProcessHandle.spawn(execution, beside: initProcess, own: own, cgroup: entrance.handle) {
         do throws(Refusal) {
-          let laid = try build(initProcess: initProcess.descriptor, cgroup: cgroup)
+          let laid = try build(initProcess: initProcess.descriptor, entrance: entrance)
           // Kept whatever comes next: they are the warden's to close.
           areas = laid
-          try requiring("job") { () throws(SystemError) in try giveUp() }
+          try requiring("job") { () throws(SystemError) in try giveUp(keeping: CellDescriptors.program) }
           return true
         } catch {
           refusal = error
@@ -59,10 +93,9 @@ struct JobProcess {
     throw refusal ?? Refusal(control: "cell", stage: "the cell's process ended while it was built")
   }
 
-  private func build(
-    initProcess: Descriptor, cgroup: any CellCgroup
-  ) throws(Refusal) -> CellFilesystem.Areas {
-    try requiring("cgroup.attach") { () throws(SystemError) in try cgroup.enter() }
+  /// In the process itself, born in the pid namespace of `initProcess` and the handle of `entrance`.
+  func build(initProcess: Descriptor, entrance: CgroupEntrance) throws(Refusal) -> CellFilesystem.Areas {
+    try requiring("cgroup.attach") { () throws(SystemError) in try entrance.enter() }
     try requiring("namespaces") { () throws(SystemError) in try Namespaces.joined.enter(initProcess) }
     try requiring("namespaces.cgroup") { () throws(SystemError) in try Namespaces.cgroup.unshare() }
     try requiring("hostname") { () throws(SystemError) in
@@ -72,24 +105,25 @@ struct JobProcess {
   }
 
   private var filesystem: CellFilesystem {
-    CellFilesystem(mode: host.mode, shape: shape, user: user, group: host.mode.group(of: user))
+    CellFilesystem(mode: grounds.mode, shape: shape, user: user, group: grounds.mode.group(of: user))
   }
 
-  private func giveUp() throws(SystemError) {
-    try CellDescriptors.takeOwn(socket: host.slot, null: host.null, below: host.reservedDescriptors)
+  /// Closes all descriptors beyond `last`.
+  func giveUp(keeping last: Int32) throws(SystemError) {
+    try CellDescriptors.takeOwn(socket: grounds.slot, null: grounds.null, below: grounds.reservedDescriptors)
     try SystemError.check(setsid(), "setsid")
     try ResourceLimits.apply(largestFile: filesystem.largestFile)
     umask(0o022)
     // Hosts may refuse keyrings altogether, and the filter refuses every later use of them.
     _ = cordon_new_session_keyring()
-    let group = host.mode.group(of: user)
-    try SystemError.check(cordon_become(user, group, host.mode == .userNamespace ? 1 : 0), "become uid \(user)")
+    let group = grounds.mode.group(of: user)
+    try SystemError.check(cordon_become(user, group, grounds.mode == .userNamespace ? 1 : 0), "become uid \(user)")
     try Capabilities.dropAll()
     try SystemError.check(cordon_no_new_privileges(), "prctl no_new_privs")
     // The execve sets every disposition back; what is blocked would stay so.
     try SystemError.check(cordon_unblock_signals(), "sigprocmask")
-    if let landlock = host.landlock { try filesystem.restrict(landlock) }
-    try CellDescriptors.closeOthers()
-    try host.filter.load()
+    if let landlock = grounds.landlock { try filesystem.restrict(landlock) }
+    try CellDescriptors.closeOthers(beyond: last)
+    try grounds.filter.load()
   }
 }

@@ -84,8 +84,8 @@ extension OutputDisk {
     let disk = try host.disk.get()
     return try requiring(controlName) { () throws(SystemError) in
       let (socket, theirs) = try PacketSocket.pair()
-      let maker = DiskMaker(geometry: shape.outputGeometry, user: user, group: host.mode.group(of: user))
-      let process = try ProcessHandle.fork { maker.run(disk, socket: theirs, proc: host.proc, null: host.null) }
+      let maker = DiskMaker(geometry: shape.outputGeometry, user: user, group: host.grounds.mode.group(of: user))
+      let process = try ProcessHandle.fork { maker.run(disk, socket: theirs, proc: host.proc, null: host.grounds.null) }
       try socket.descriptor.setNonBlocking()
       return (process, socket)
     }

@@ -25,6 +25,8 @@ enum OwnConfinement {
   /// of wardens. Only once, when everything that takes more is done.
   static func apply() throws(Refusal) {
     try requiring("warden.capabilities") { () throws(SystemError) in
+      // For zygotes, which are this program and stay under its filter; everything else drops them before it executes.
+      try Capabilities.makeInheritable(kept.map(\.capability))
       try Capabilities.dropBounding()
       try Capabilities.keep(only: kept.map(\.capability))
     }

@@ -25,19 +25,23 @@ struct PythonProgram {
   /// The interpreter with our program.
   var execution: Execution {
     Execution(
-      path: CellRuntime.pythonCommand[0], arguments: CellRuntime.pythonCommand + ["-c", text],
-      environment: ["PATH=/usr/bin:/usr/sbin", "LANG=C.UTF-8", "HOME=/tmp", "TZ=UTC"])
+      path: CellRuntime.pythonCommand[0],
+      arguments: CellRuntime.pythonCommand + ["-c", preparation + "\n" + PythonProgram.wait],
+      environment: PythonProgram.environment)
   }
 
-  /// Names were checked to be dotted identifiers. The order is a `JobCall`, behind the byte that `PacketSocket` puts first.
-  private var text: String {
+  static let environment = ["PATH=/usr/bin:/usr/sbin", "LANG=C.UTF-8", "HOME=/tmp", "TZ=UTC"]
+
+  /// What can be done once for many: the imports, and our program as functions. Names were checked to be dotted
+  /// identifiers. What is there by the end of it the collector never looks at again, so that it writes to none of it. The
+  /// order is a `JobCall`, behind the byte that `PacketSocket` puts first.
+  var preparation: String {
     """
     import atexit, gc, os, sys, time, _signal, _socket
+    for name in \(imports):
+      __import__(name)
+    globals().pop("name", None)
     def order():
-      for name in \(imports):
-        __import__(name)
-      gc.collect()
-      gc.freeze()
       warden = _socket.socket(fileno=\(CellDescriptors.socket))
       warden.send(bytes([0, \(CellMessage.readyTag)]))
       data, control, _, _ = warden.recvmsg(\(PacketSocket.inlineLimit + 1), _socket.CMSG_SPACE(32))
@@ -103,8 +107,11 @@ struct PythonProgram {
         except Exception:
           status = status or 120
       os._exit(status)
-    order()
-    run(sys.argv[0])
+    gc.collect()
+    gc.freeze()
     """
   }
+
+  /// What each cell does, after `preparation`.
+  static let wait = "order()\nrun(sys.argv[0])\n"
 }

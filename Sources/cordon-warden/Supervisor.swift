@@ -36,8 +36,9 @@ final class Supervisor {
   var pooled: [CellShape: [Cell]] = [:]
   /// Orders whose /output is still being made on a disk, by the serial of the cell to be.
   var disks: [UInt64: DiskOrder] = [:]
-  /// Processes that have made theirs, and are to be reaped.
+  /// Processes that have made theirs, and zygotes that have ended, are to be reaped.
   var spentMakers: [ProcessHandle] = []
+  var zygotes = Zygotes()
   var deadlines = Deadlines<UInt64, Instant>()
   var plan: PoolPlan<CellShape>
   var chores = Chores()
@@ -86,9 +87,9 @@ final class Supervisor {
     send(
       .hello(
         WardenFacts(
-          processID: getpid(), cgroup: host.cgroups.isUnified ? .unified : .hybrid, mode: host.mode,
-          namespaces: host.cellNamespaces.names, filter: host.filter.instructions,
-          landlock: host.landlock?.version ?? 0,
+          processID: getpid(), cgroup: host.cgroups.isUnified ? .unified : .hybrid, mode: host.grounds.mode,
+          namespaces: host.cellNamespaces.names, filter: host.grounds.filter.instructions,
+          landlock: host.grounds.landlock?.version ?? 0,
           firstUser: host.users.range.first, userCount: host.users.range.count, missing: host.missing,
           diskOutputs: host.disk.refusal)))
     while leaveAt.map({ !cells.isEmpty && Instant.now < $0 }) ?? true { turn() }
@@ -130,7 +131,10 @@ final class Supervisor {
     case Token.termination.rawValue: leave()
     default:
       guard let (serial, source) = Token.cell(event.token) else { return }
-      guard let cell = cells[serial] else { return serveDisk(serial) }
+      guard let cell = cells[serial] else {
+        if let zygote = zygotes[serial] { return serve(zygote) }
+        return serveDisk(serial)
+      }
       serve(cell, source)
       rearm(cell)
     }
@@ -176,6 +180,7 @@ final class Supervisor {
   private func leave() {
     if leaveAt == nil { leaveAt = Instant.now.advanced(milliseconds: Supervisor.leavePatienceMilliseconds) }
     pooled = [:]
+    endZygotes()
     for serial in Array(disks.keys) { giveUpDisk(serial, Refusal(control: "warden", stage: "the warden is leaving")) }
     for cell in Array(cells.values) {
       if cell.stop == nil { cell.stop = (.abandoned, 0) }

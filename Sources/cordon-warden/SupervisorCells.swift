@@ -12,7 +12,7 @@ extension Supervisor {
     case .main:
       readiness.remove(cell.main.descriptor)
       // What it said last comes before its end.
-      if [.building, .waiting, .starting].contains(cell.phase) { serveSocket(cell) }
+      if [.building, .waiting, .starting].contains(cell.phase) { serveSocket(cell, isOver: true) }
       if cell.phase != .draining { mainEnded(cell) } else { finishIfEmpty(cell, .now) }
     case .initProcess:
       readiness.remove(cell.initProcess.descriptor)
@@ -20,10 +20,12 @@ extension Supervisor {
     }
   }
 
-  private func serveSocket(_ cell: Cell) {
+  private func serveSocket(_ cell: Cell, isOver: Bool = false) {
     do throws(SystemError) {
       while [.building, .waiting, .starting].contains(cell.phase) {
-        guard let packet = try cell.socket.receive(limit: Bounds.message) else { return socketEnded(cell) }
+        guard let packet = try cell.socket.receive(limit: Bounds.message) else {
+          return socketEnded(cell, isOver: isOver)
+        }
         guard let message = CellMessage(decoding: packet.bytes) else { return left(cell) }
         switch (message, cell.phase) {
         case (.ready, .building): built(cell)
@@ -45,8 +47,8 @@ extension Supervisor {
     if cell.order != nil { startOrRefuse(cell) }
   }
 
-  /// The process has executed the job, or is gone.
-  private func socketEnded(_ cell: Cell) {
+  /// The process has executed the job, or is gone. What follows at once says the start along.
+  private func socketEnded(_ cell: Cell, isOver: Bool) {
     guard cell.phase == .starting, let since = cell.announcedAt, let order = cell.order, hasExecuted(cell) else {
       return left(cell)
     }
@@ -56,10 +58,9 @@ extension Supervisor {
     cell.deadline = since.advanced(milliseconds: order.limits.wallMilliseconds)
     cell.spaceCheckAt = Instant.now
     noteActivity()
-    send(
-      .started(
-        CellStart(
-          cell: order.cell, user: cell.user, initProcessID: cell.initProcess.processID, namespaces: cell.namespaces)))
+    let start = CellStart(
+      cell: order.cell, user: cell.user, initProcessID: cell.initProcess.processID, namespaces: cell.namespaces)
+    if isOver { cell.start = start } else { send(.started(start)) }
     askToEnd(cell)
   }
 
@@ -75,7 +76,7 @@ extension Supervisor {
 
   private func mainEnded(_ cell: Cell) {
     // What it would have said of an execve that failed was read by now.
-    if cell.phase == .starting, cell.announcedAt != nil { socketEnded(cell) }
+    if cell.phase == .starting, cell.announcedAt != nil { socketEnded(cell, isOver: true) }
     if cell.phase == .running { drain(cell) } else { left(cell) }
   }
 
@@ -189,6 +190,7 @@ extension Supervisor {
   }
 
   private func report(_ cell: Cell, emptied: Bool) {
+    cell.isEmptied = emptied
     if let name = cell.name {
       ordered[name] = nil
       if let startedAt = cell.startedAt, let output = cell.output, let result = cell.result {
@@ -207,7 +209,8 @@ extension Supervisor {
   private func facts(
     _ cell: Cell, _ name: UInt64, from startedAt: Instant, output: Descriptor, emptied: Bool
   ) -> CellEnd {
-    var end = CellEnd(cell: name, status: cell.status, stop: cell.stop?.cause, emptied: emptied)
+    var end = CellEnd(
+      cell: name, start: cell.start, status: cell.status, stop: cell.stop?.cause, emptied: emptied)
     end.wallMicroseconds = UInt64(max(0, (cell.endedAt ?? startedAt).microseconds - startedAt.microseconds))
     do {
       let counters = try cell.group.counters()

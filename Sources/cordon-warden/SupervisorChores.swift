@@ -99,6 +99,9 @@ extension Supervisor {
     if let event = cell.group.outOfMemory { readiness.remove(event) }
     // First, so that what hangs on it is taken down by the init as it ends, and not here.
     cell.mounts = nil
+    if cell.isEmptied {
+      host.networks.keep(ofInit: cell.initProcess.processID, proc: host.proc)
+    }
     watch(cell.initProcess.descriptor, .read, of: cell, .initProcess)
     try? cell.initProcess.signal(SIGKILL)
     cell.checkDelayMilliseconds = 4

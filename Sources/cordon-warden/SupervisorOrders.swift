@@ -56,7 +56,8 @@ extension Supervisor {
     do throws(Refusal) {
       let cell = try Cell.build(
         serial: serial, shape: shape, user: user, host: host, own: ownNamespaces,
-        patienceMilliseconds: Supervisor.startPatienceMilliseconds, disk: disk)
+        patienceMilliseconds: Supervisor.startPatienceMilliseconds, disk: disk,
+        zygote: try zygote(for: shape.runtime))
       cells[cell.serial] = cell
       watch(cell.socket.descriptor, .read, of: cell, .socket)
       watch(cell.main.descriptor, .read, of: cell, .main)
@@ -81,7 +82,7 @@ extension Supervisor {
   /// Hands a whole cell its order.
   private func start(_ cell: Cell) throws(Refusal) {
     guard let order = cell.order, let mounts = cell.mounts else { return }
-    if host.mode == .root { for descriptor in cell.given { descriptor.giveAway(to: cell.user) } }
+    if host.grounds.mode == .root { for descriptor in cell.given { descriptor.giveAway(to: cell.user) } }
     if !order.stage.isEmpty {
       try CellMounts(cell: mounts, own: host.mountNamespace, staging: host.staging).attach(stage: order.stage)
     }

@@ -136,7 +136,7 @@ struct Template {
       "tmpfs", options: [("size", "4k"), ("nr_inodes", "1"), ("mode", "0755")], attributes: hidden)
   }
 
-  private static func link(_ path: String) -> String? {
+  static func link(_ path: String) -> String? {
     var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
     let count = readlink(path, &buffer, buffer.count)
     return count > 0 ? String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil

@@ -7,8 +7,10 @@
 // Before the first order it moves to a mount namespace whose root is the cells' template (`Template`), to a network
 // namespace without a network, and gives up what making cells does not take (`OwnConfinement`). A cell begins as two
 // processes in fresh namespaces and groups: its init (`CellInit`), and the one that will be the job (`JobProcess`). Both
-// are made as vfork(2) does, in the warden's memory while it waits, and then execute `cordon-cell` (`CellProgram`).
+// are made as vfork(2) does, in the warden's memory while it waits, and then execute `cordon-cell` (`CellProgram`). Where a
+// policy asks for it, the warden executes its own program once more as a `Zygote`, from which jobs are forked.
 
+import CLinux
 import Glibc
 import Kernel
 import WardenProtocol
@@ -52,4 +54,5 @@ func isSocket(_ descriptor: Int32) -> Bool {
   return fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
 }
 
+if String(cString: cordon_invocation_name()) == ZygoteProcess.arguments[0] { ZygoteProcess.run() }
 exit(run())

@@ -25,7 +25,8 @@ enum Catalogue {
   /// Cases that the environment variable `CORDON_ATTACKS` names (`FS-01,KS-13`), for a look at single ones and for
   /// `ops/mutate`; all of them otherwise.
   static let selected: [AttackCase] = {
-    let possible = WorkerUser.isOrdinary ? all.filter { WorkerUser.leftOut[$0.id] == nil } : all
+    let concerned = all.filter(AttackRuntime.concerns)
+    let possible = WorkerUser.isOrdinary ? concerned.filter { WorkerUser.leftOut[$0.id] == nil } : concerned
     guard let wanted = ProcessInfo.processInfo.environment["CORDON_ATTACKS"] else { return possible }
     let ids = Set(wanted.split(separator: ",").map(String.init))
     return possible.filter { ids.contains($0.id) || ids.contains(String($0.id.prefix(5))) }

@@ -206,8 +206,10 @@ enum FilesystemCases {
     id: "FS-26", what: "overwrite the program that runs it",
     payload: .python(
       """
-      own = os.open("/proc/self/exe", os.O_RDONLY)
-      attempt("own", lambda: os.close(os.open(f"/proc/self/fd/{own}", os.O_WRONLY)))
+      def own():
+          file = os.open("/proc/self/exe", os.O_RDONLY)
+          os.close(os.open(f"/proc/self/fd/{file}", os.O_WRONLY))
+      attempt("own", own)
       attempt("init", lambda: os.close(os.open("/proc/1/exe", os.O_RDONLY)))
       for path in sys.argv[1:]:
           attempt("write " + path, lambda: os.close(os.open(path, os.O_WRONLY)))

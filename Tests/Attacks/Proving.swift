@@ -17,6 +17,7 @@ struct Proving: Sendable {
     guard !cases.isEmpty else { return [:] }
     if WorkerUser.isOrdinary { WorkerUser.printLeftOut() }
     let house = try await AttackHouse(slots: atOnce + 2)
+    try await AttackRuntime.prepare(house)
     let proving = Proving(attackHouse: house, host: try await CleanHost(house))
     var failures: [String: [String]] = [:]
     var together = cases.filter { !$0.isAlone }[...]
@@ -105,6 +106,7 @@ struct Proving: Sendable {
     verdict.require(attribution?["isolation"]?["filter"]?.string != nil, "the record names no filter")
     verdict.equal(
       attribution?["isolation"]?["waivers"], .array(WorkerUser.waivers.map(JSONValue.string)), "waivers")
+    if let problem = AttackRuntime.problem(evidence) { verdict.fail(problem) }
     if evidence.outcome != "refused" { verdict.require(evidence.uid != nil, "the record names no uid") }
   }
 

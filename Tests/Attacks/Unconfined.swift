@@ -94,7 +94,7 @@ extension Payload {
     switch try resolved() {
     case .python(let text):
       members["runtime"] = .string("python3")
-      members["code"] = .string(text)
+      members["code"] = .string(AttackRuntime.saying + text)
       members["args"] = .array(words)
     case .bash(let text):
       members["runtime"] = .string("bash")

@@ -23,6 +23,8 @@ struct PolicyTermsTests {
         #","waivers":["uids","groups"],"warm":{"python3":{"imports":["json","os.path"],"mode":"interpreter"}}"#))
     #expect(terms.waivers == ["groups", "uids"])
     #expect(terms.warm == [.python3: .init(mode: .interpreter, imports: ["json", "os.path"])])
+    let forked = try PolicyTerms(document: Self.document(#","warm":{"python3":{"mode":"zygote"}}"#))
+    #expect(forked.warm == [.python3: .init(mode: .zygote)])
     let other = try PolicyTerms(document: Self.document(#","warm":{"python3":{"mode":"interpreter"}}"#))
     #expect(other.warm == [.python3: .init(mode: .interpreter)])
     #expect(try PolicyTerms(document: Self.document(#","outputs":{"on":"disk"}"#)).outputs == .disk)
@@ -40,7 +42,6 @@ struct PolicyTermsTests {
       (#","warm":{"python3":{"mode":"interpreter","size":1}}"#, "'size' is unknown"),
       (#","warm":{"python3":{"mode":"interpreter","imports":["os; import sys"]}}"#, "warm.python3.imports"),
       (#","warm":{"python3":{"mode":"interpreter","imports":"json"}}"#, "warm.python3.imports"),
-      (#","warm":{"python3":{"mode":"zygote"}}"#, "warm.python3.mode"),
       (#","outputs":{"memory":"1GiB"}"#, "'memory' is unknown"), (#","outputs":{}"#, "outputs.on"),
       (#","outputs":"disk""#, "outputs: "), (#","outputs":{"on":"tape"}"#, "outputs.on"),
       (#","outputs":{"on":1}"#, "outputs.on"), (#","outputs":{"on":"disk","size":1}"#, "'size' is unknown"),

@@ -54,7 +54,7 @@ import Testing
     let (outcome, entrance) = (Outcome(), Entrance(cell: cell))
     let thread = Thread {
       outcome.result = Result {
-        try entrance.cell.enter()
+        try entrance.cell.entrance.enter()
         return try spawn(arguments)
       }
     }

@@ -51,6 +51,16 @@ import Testing
     #expect(events == ["\(boss.role) \(digest)", "\(boss.role) \(before.digest)"])
   }
 
+  @Test func interpretersMayBeForked() async throws {
+    let boss = try await Member.make("cordon_operator")
+    let zygote = JSONValue.object([
+      "python3": .object(["mode": .string("zygote"), "imports": .array([.string("json")])])
+    ])
+    _ = try await boss.store.setPolicy(try await Self.document(["warm": zygote]))
+    let read = try PolicyTerms(document: try await boss.store.policyInForce().document)
+    #expect(read.warm == [.python3: .init(mode: .zygote, imports: ["json"])])
+  }
+
   @Test func theBytesAreCanonical() async throws {
     let boss = try await Member.make("cordon_operator")
     var ceilings = try #require(try json(try await Self.document())["ceilings"]?.object)
@@ -89,7 +99,6 @@ import Testing
         "warm.python3.imports[0]: "
       ),
       (warm(.object(["mode": .string("interpreter"), "imports": .string("json")])), "warm.python3.imports: "),
-      (warm(.object(["mode": .string("zygote")])), "warm.python3.mode: "),
       (["outputs": .object(["memory": .string("1GiB")])], "outputs.memory: "),
       (["outputs": .object([:])], "outputs.on: "), (["outputs": .string("disk")], "outputs: "),
       (["outputs": .object(["on": .string("tape")])], "outputs.on: "), (["outputs": .null], "outputs: "),

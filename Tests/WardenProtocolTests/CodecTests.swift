@@ -35,6 +35,9 @@ private let replies: [WardenReply] = [
     CellEnd(
       cell: 5, status: .signaled(31), stop: .wallClock, oomKills: 1, pidsLimitHits: 2, outputExhausted: true,
       wallMicroseconds: 3, cpuMicroseconds: 4, memoryPeakBytes: 0, emptied: true)),
+  .finished(
+    CellEnd(
+      cell: 7, start: CellStart(cell: 7, user: 2, initProcessID: 3, namespaces: ["net", "pid"]), status: .exited(0))),
   .finished(CellEnd(cell: 6, status: .unknown, stop: .cancelled, memoryPeakBytes: .max)),
 ]
 

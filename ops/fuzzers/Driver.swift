@@ -48,6 +48,7 @@ nonisolated(unsafe) private let fuzzers: [String: any Fuzzer.Type] = [
   "WardenOrders": WardenOrders.self,
   "WardenReplies": WardenReplies.self,
   "WardenRequests": WardenRequests.self,
+  "ZygoteMessages": ZygoteMessages.self,
 ]
 
 /// A promise of the parser under test.

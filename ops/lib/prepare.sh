@@ -9,6 +9,7 @@ CORDON_PACKAGES=(
   libcap-dev           # capability sets
   pkg-config           # how SwiftPM finds the three above
   python3              # the python3 runtime inside cells, and the example
+  libpython3.11        # the same as a library, which a zygote loads
   e2fsprogs            # mkfs.ext4, for outputs on a disk
   util-linux           # setpriv: PostgreSQL never runs as root
   # What the Swift toolchain itself loads and links with; its tarball does not bring them.

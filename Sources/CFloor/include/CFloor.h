@@ -31,3 +31,8 @@ int floor_in(const struct floor_run *run);
 
 /// Removes the groups; 0, or -1 with errno EBUSY while the kernel holds one.
 int floor_remove(const struct floor_run *run);
+
+/// A process that waits for a byte on the pipe whose end is put into `go`, and then executes: one at a time for each slot, of
+/// which there are eight. It shares the caller's memory until then, so that the execve has nothing to take down.
+/// `arguments` and `environment` have to stay. Returns its pid, or -1.
+pid_t floor_wait(int slot, char *const *arguments, char *const *environment, int *go);

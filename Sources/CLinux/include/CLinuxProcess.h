@@ -41,9 +41,18 @@ pid_t cordon_spawn(uint64_t flags, int cgroup, int *pidfd, struct cordon_spawn *
 /// with privilege over the namespace it came from, which an ordinary user lacks.
 pid_t cordon_spawn_beside(int member, int cgroup, int *pidfd, struct cordon_spawn *spawn);
 
+/// The same without a process in between, where the caller has that privilege: `own` is a pidfd of the caller, which comes
+/// back by it and ends if it cannot. 30 µs less.
+pid_t cordon_spawn_within(int member, int own, int cgroup, int *pidfd, struct cordon_spawn *spawn);
+
 /// fork(2) with a close-on-exec pidfd, by clone3(2): 0 in the child. Only in a process with one thread, because no fork
 /// handlers run.
 pid_t cordon_fork(int *pidfd);
+
+/// fork(2) into the pid namespace of the process behind the pidfd `member` and the v2 cgroup whose directory is `cgroup`;
+/// the child is not the caller's but its parent's. 0 in the child, with a close-on-exec pidfd in the parent. The caller's
+/// later children begin in that namespace as well. Only in a process with one thread, because no fork handlers run.
+pid_t cordon_fork_beside(int member, int cgroup, int *pidfd);
 
 /// Whether a child has ended: 1 with its exit code or signal, 0 while it runs, -1. It is left to be reaped. Any time.
 int cordon_peek(pid_t pid, int *code, int *is_signal);
@@ -66,6 +75,15 @@ int cordon_die_with_parent(void);
 
 /// no_new_privs for the calling thread. Any time.
 int cordon_no_new_privileges(void);
+
+/// The word that this program was executed by, argv[0]. Any time; needs no /proc, from which Swift reads arguments.
+const char *cordon_invocation_name(void);
+
+/// Sets the dumpable flag, which a change of uid clears: the process's files in /proc are its own again. Any time.
+int cordon_dumpable(void);
+
+/// What the kernel calls the calling thread; at most 15 bytes of it. Any time.
+int cordon_set_name(const char *name);
 
 /// Clears the dumpable flag: no ptrace by, and no /proc access for, processes without privilege. Any time.
 int cordon_not_dumpable(void);
