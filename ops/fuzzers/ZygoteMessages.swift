@@ -38,7 +38,10 @@ enum ZygoteMessages: Fuzzer {
       "no name hides memory that is shared: \(name)")
   }
 
+  /// Whether they are names the warden has seen to, before there was a zygote (`WardenRequests`).
   private static func checkModules(_ names: [String]) {
-    expect(names.allSatisfy(CellRuntime.isModuleName), "a module that is accepted cannot end the text it stands in")
+    expect(
+      names.count <= Bounds.modules && names.allSatisfy { $0.utf8.count <= Bounds.moduleNameBytes },
+      "modules have their bounds")
   }
 }
