@@ -6,13 +6,14 @@ import Glibc
 // An actor that talks to a C library or to the kernel through blocking-prone descriptors gets a thread of its own
 // as its serial executor. The thread sleeps in epoll(7) on one eventfd and on every descriptor the actor watches; poll(2)
 // would ask after a thousand idle pipes for one that has something.
-// A job that Swift enqueues writes the eventfd; the thread wakes, runs all queued jobs, then serves the
-// descriptors that are ready. Handlers run on the thread, so they may touch the actor's state through
+// A job that Swift enqueues from elsewhere writes the eventfd; the thread wakes, runs all queued jobs, then serves the
+// descriptors that are ready. One that the thread itself enqueues needs no waking, because the thread never sleeps over a
+// job: an answer that goes through five continuations would otherwise cost fifteen system calls. Handlers run on the thread, so they may touch the actor's state through
 // `assumeIsolated`. Measured for database connections against DispatchSource: 43k round trips/s against 8.5k,
 // and a transaction body that does not suspend keeps the connection from BEGIN to COMMIT.
 //
 // Order matters in three places. The eventfd is drained before the queue is taken, so a job enqueued in between
-// causes one spurious wake-up rather than a lost one. Every turn looks at the descriptors, also when jobs keep
+// causes one spurious wake-up rather than a lost one. Descriptors are looked at after a few turns, also when jobs keep
 // coming, so neither side starves the other. And a handler may unwatch any descriptor, so each ready descriptor
 // is looked up again before it is served.
 //
@@ -82,7 +83,7 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
   fileprivate func enqueue(_ job: UnownedJob, isTask: Bool) {
     pthread_mutex_lock(lock)
     queue.append((job, isTask))
-    signal()
+    if !isIdentity { signal() }
     pthread_mutex_unlock(lock)
   }
 
@@ -127,9 +128,11 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
   private var isOnThread: Bool {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
-    guard let identity else { return false }
-    return pthread_equal(identity, pthread_self()) != 0
+    return isIdentity
   }
+
+  /// Under the lock only.
+  private var isIdentity: Bool { identity.map { pthread_equal($0, pthread_self()) != 0 } ?? false }
 
   /// Under the lock only.
   private func signal() {
@@ -142,6 +145,7 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
     pthread_mutex_lock(lock)
     identity = pthread_self()
     pthread_mutex_unlock(lock)
+    var turns = 0
     while true {
       pthread_mutex_lock(lock)
       let jobs = queue
@@ -149,6 +153,7 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
       let leave = stopping && jobs.isEmpty
       pthread_mutex_unlock(lock)
       if leave { return }
+      turns += 1
       for (job, isTask) in jobs {
         if isTask {
           job.runSynchronously(isolatedTo: asUnownedSerialExecutor(), taskExecutor: tasks.asUnownedTaskExecutor())
@@ -156,12 +161,20 @@ public final class EventThread: SerialExecutor, @unchecked Sendable {
           job.runSynchronously(on: asUnownedSerialExecutor())
         }
       }
-      serveDescriptors()
+      pthread_mutex_lock(lock)
+      let isIdle = queue.isEmpty && !stopping
+      pthread_mutex_unlock(lock)
+      if isIdle || turns >= Self.turnsWithoutLooking {
+        turns = 0
+        serveDescriptors(waiting: isIdle)
+      }
     }
   }
 
-  private func serveDescriptors() {
-    let count = cordon_readiness_wait(readiness, &ready, Int32(ready.count), timeout())
+  private static let turnsWithoutLooking = 16
+
+  private func serveDescriptors(waiting: Bool) {
+    let count = cordon_readiness_wait(readiness, &ready, Int32(ready.count), waiting ? timeout() : 0)
     for entry in ready[..<max(0, Int(count))] {
       let descriptor = Int32(entry.token)
       if descriptor == wake {

@@ -60,13 +60,33 @@ public struct Landlock {
         "landlock_create_ruleset"))
   }
 
-  /// Grants rights on what a descriptor names, O_PATH ones included, and everything beneath it.
-  public func allow(_ rights: Rights, beneath place: Descriptor) throws(SystemError) {
-    var status = stat()
-    try SystemError.check(fstat(place.raw, &status), "stat for landlock")
-    let isDirectory = status.st_mode & S_IFMT == S_IFDIR
-    let granted = rights.intersection(.known(version)).intersection(isDirectory ? .known(version) : .ofFiles)
-    try SystemError.check(cordon_landlock_allow(rules.raw, place.raw, granted.rawValue), "landlock_add_rule")
+  /// What a rule is about: a file, or a directory and everything beneath it.
+  public struct Place {
+    let descriptor: Descriptor
+    let isDirectory: Bool
+
+    /// Where a descriptor may be that is held anyway; numbers below it are in use.
+    public var number: Int32 { descriptor.raw }
+
+    /// - Parameter descriptor: O_PATH will do.
+    public init(_ descriptor: Descriptor) throws(SystemError) {
+      var status = stat()
+      try SystemError.check(fstat(descriptor.raw, &status), "stat for landlock")
+      self.init(descriptor, isDirectory: status.st_mode & S_IFMT == S_IFDIR)
+    }
+
+    /// One of which that is known.
+    public init(_ descriptor: Descriptor, isDirectory: Bool) {
+      self.descriptor = descriptor
+      self.isDirectory = isDirectory
+    }
+  }
+
+  /// Grants rights on a place; of files, those that files have.
+  public func allow(_ rights: Rights, beneath place: Place) throws(SystemError) {
+    let granted = rights.intersection(.known(version)).intersection(place.isDirectory ? .known(version) : .ofFiles)
+    try SystemError.check(
+      cordon_landlock_allow(rules.raw, place.descriptor.raw, granted.rawValue), "landlock_add_rule")
   }
 
   /// Puts the calling process, which has one thread, under the rules. Needs no_new_privs.

@@ -101,7 +101,8 @@ public final class RunningCell: Sendable {
   }
 
   deinit {
-    Task { [sandbox, identifier] in await sandbox.forget(identifier) }
+    // Where it ends up anyway, without another thread that has to be woken for it.
+    Task(executorPreference: sandbox.executor) { [sandbox, identifier] in await sandbox.forget(identifier) }
   }
 
   /// Ends the job: SIGTERM, then after the grace of its limits the whole cell is killed; `abandoned` kills at once.

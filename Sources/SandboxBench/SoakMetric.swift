@@ -36,6 +36,8 @@ struct SoakMetric: Sendable {
     SoakMetric(name: "memory cgroups in the kernel", unit: "", value: { $0.memoryCgroups }, rule: .within(100)),
     SoakMetric(name: "mounts of the warden", unit: "", value: { $0.mounts }, rule: .exact),
     SoakMetric(name: "descriptors of the warden", unit: "", value: { $0.wardenDescriptors }, rule: .exact),
+    // As many as cells were ever at once, and 64 at most.
+    SoakMetric(name: "empty networks kept by the warden", unit: "", value: { $0.keptNetworks }, rule: .within(64)),
     SoakMetric(name: "descriptors of the worker", unit: "", value: { $0.workerDescriptors }, rule: .exact),
     SoakMetric(name: "uids in use", unit: "", value: { $0.uids }, rule: .exact),
     SoakMetric(name: "network namespaces with a process", unit: "", value: { $0.networks }, rule: .within(5)),

@@ -20,7 +20,10 @@ struct SoakSample: Sendable {
   /// Memory groups as the kernel counts them, removed ones that are still held included.
   var memoryCgroups = Double.nan
   var mounts = 0.0
+  /// But for the network namespaces that it keeps.
   var wardenDescriptors = 0.0
+  /// Empty network namespaces that wait for cells.
+  var keptNetworks = 0.0
   var workerDescriptors = 0.0
   var uids = 0.0
   var networks = 0.0
@@ -48,7 +51,9 @@ struct SoakSample: Sendable {
     sample.dyingCgroups = Double(contender.groups.dying() ?? 0)
     sample.memoryCgroups = Self.memoryCgroups() ?? .nan
     sample.mounts = Double(ProcFile.text("/proc/\(warden)/mountinfo")?.split(separator: "\n").count ?? 0)
-    sample.wardenDescriptors = Double(try ProcFile.numbers(in: "/proc/\(warden)/fd").count)
+    let descriptors = try ProcFile.numbers(in: "/proc/\(warden)/fd").map { ProcFile.link("/proc/\(warden)/fd/\($0)") }
+    sample.keptNetworks = Double(descriptors.count { $0?.hasPrefix("net:[") ?? false })
+    sample.wardenDescriptors = Double(descriptors.count) - sample.keptNetworks
     sample.workerDescriptors = Double(try ProcFile.numbers(in: "/proc/self/fd").count)
     sample.uids = Double(Set(tree.compactMap(Self.user)).subtracting([geteuid()]).count)
     sample.networks = Double(Set(table.processes.keys.compactMap { ProcFile.link("/proc/\($0)/ns/net") }).count)

@@ -68,7 +68,7 @@ struct CellFilesystem {
     for (place, rights) in landlock.shared { try rules.allow(rights, beneath: place) }
     for path in [Template.Path.temporary, Template.Path.sharedMemory, Template.Path.output, Template.Path.result] {
       let executable: Landlock.Rights = path == Template.Path.temporary ? .execute : []
-      let place = try Descriptor.open(path, cordon_o_path)
+      let place = Landlock.Place(try Descriptor.open(path, cordon_o_path), isDirectory: true)
       try rules.allow(Landlock.Rights([.write, .change]).union(executable), beneath: place)
     }
     try rules.restrict()

@@ -47,8 +47,8 @@ struct JobGrounds {
     self.slot = slot
     self.filter = filter
     self.landlock = landlock
-    let needed = [null, slot] + others + (landlock?.shared.map(\.place) ?? [])
-    reservedDescriptors = 1 + needed.map(\.raw).max()!
+    let needed = ([null, slot] + others).map(\.raw) + (landlock?.shared.map(\.place.number) ?? [])
+    reservedDescriptors = 1 + needed.max()!
   }
 
   static func compileFilter() throws(Refusal) -> SeccompFilter {
