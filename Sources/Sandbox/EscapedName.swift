@@ -5,7 +5,7 @@
 /// hyphens, joiners, fillers, variation selectors, tags) and the backslash; those, and every byte that is no UTF-8,
 /// become `\xNN` for each byte. The map is injective, so two files never share a line of the manifest, no two lines
 /// look alike for an invisible character, and a published file is found again from its line.
-enum EscapedName {
+public enum EscapedName {
   static func show(_ bytes: some Sequence<UInt8>) -> String {
     let bytes = Array(bytes)
     var text: [UInt8] = []
@@ -25,6 +25,29 @@ enum EscapedName {
     }
     return String(decoding: text, as: UTF8.self)
   }
+
+  /// The components of a path from its spelling in a manifest; nil for one that is absolute, empty or has `.` or `..` in
+  /// it, or that is no spelling, which a manifest never holds unless somebody forged it.
+  public static func components(of spelling: String) -> [[UInt8]]? {
+    var bytes: [UInt8] = []
+    var rest = Array(spelling.utf8)[...]
+    while let byte = rest.popFirst() {
+      guard byte == UInt8(ascii: "\\") else {
+        bytes.append(byte)
+        continue
+      }
+      // Not by UInt8(_:radix:), which takes a sign for a digit.
+      guard rest.popFirst() == UInt8(ascii: "x"), let high = rest.popFirst().flatMap(digit),
+        let low = rest.popFirst().flatMap(digit)
+      else { return nil }
+      bytes.append(high << 4 | low)
+    }
+    let components = bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(Array.init)
+    let isPlain = components.allSatisfy { !$0.isEmpty && $0 != [0x2E] && $0 != [0x2E, 0x2E] && !$0.contains(0) }
+    return isPlain ? components : nil
+  }
+
+  private static func digit(_ byte: UInt8) -> UInt8? { digits.firstIndex(of: byte).map { UInt8($0) } }
 
   private static func isPlain(_ scalar: UInt32) -> Bool {
     switch scalar {

@@ -1,8 +1,8 @@
-// The last steps to the job. The packet is that of the warden's `JobCall`: behind the byte that `PacketSocket` puts first,
-// how many arguments and how many variables there are, and then all of them, each ended by a zero byte; as they stand
-// they are what execve(2) takes. It comes with the job's 0, 1 and 2, and in front of them the memory file that holds
-// the packet where it is a long one.
+// The last steps to the job. The packet is that of the warden's `JobCall` behind the byte that `PacketSocket` puts first
+// (`read_call`). It comes with the job's 0, 1 and 2, and in front of them the memory file that holds the packet where it
+// is a long one.
 
+#include "call.h"
 #include "roles.h"
 
 #include <errno.h>
@@ -12,14 +12,14 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { SOCKET = 3, STREAMS = 3, DESCRIPTORS = 8, INLINE = 64 << 10, STRINGS = 2048, COUNTS = 8 };
+enum { SOCKET = 3, STREAMS = 3, DESCRIPTORS = 8, INLINE = 64 << 10 };
 
 /// Tags of the warden's `CellMessage`, and what failed.
 enum { RUNNING = 2, FAILED = 3 };
 enum { STEP_ORDER = 1, STEP_STREAMS = 2, STEP_DIRECTORY = 3, STEP_EXECUTE = 4 };
 
 static char packet[1 + INLINE];
-static char *strings[STRINGS];
+static char *strings[CALL_STRINGS];
 
 static void tell(const void *bytes, size_t count) { call6(SYS_sendto, SOCKET, (long)bytes, (long)count, MSG_NOSIGNAL, 0, 0); }
 
@@ -29,24 +29,6 @@ _Noreturn static void fail(uint8_t step, long cause) {
                              (uint8_t)(number >> 24)};
   tell(message, sizeof message);
   leave(127);
-}
-
-static uint32_t number(const char *bytes) {
-  const unsigned char *byte = (const unsigned char *)bytes;
-  return byte[0] | (uint32_t)byte[1] << 8 | (uint32_t)byte[2] << 16 | (uint32_t)byte[3] << 24;
-}
-
-/// Cuts the strings and lays down pointers to them, those of the arguments first; a null pointer ends either list.
-static char **cut(char *text, char *end, uint32_t arguments, uint32_t variables) {
-  if (arguments == 0 || arguments > STRINGS - 2 || variables > STRINGS - 2 - arguments) fail(STEP_ORDER, -E2BIG);
-  char **next = strings;
-  for (uint32_t index = 0; index < arguments + variables; index++) {
-    if (index == arguments) next++;
-    *next++ = text;
-    while (text < end && *text) text++;
-    if (text++ >= end) fail(STEP_ORDER, -EBADMSG);
-  }
-  return strings + arguments + 1;
 }
 
 /// The descriptors that came with the packet; how many.
@@ -84,8 +66,10 @@ _Noreturn void wait_for_order(const char *name) {
     order = (char *)mapped;
     streams++, count--;
   }
-  if (count != STREAMS || bytes <= COUNTS) fail(STEP_ORDER, -EBADMSG);
-  char **environment = cut(order + COUNTS, order + bytes, number(order), number(order + 4));
+  if (count != STREAMS) fail(STEP_ORDER, -EBADMSG);
+  char **environment;
+  const int problem = read_call(order, (size_t)bytes, strings, &environment);
+  if (problem) fail(STEP_ORDER, problem);
 
   for (int index = 0; index < STREAMS; index++) {
     // Copies stay open; what arrived closes with the execve, as the socket does.

@@ -2,6 +2,7 @@ import Crypto
 import Foundation
 import Jobs
 import Kernel
+import Sandbox
 
 /// Copies published artifacts into a directory of the caller's.
 ///
@@ -18,7 +19,7 @@ struct Export {
     let source = try Descriptor.open(published, O_RDONLY | O_DIRECTORY)
     let destination = try Descriptor.open(target, O_RDONLY | O_DIRECTORY)
     for artifact in artifacts {
-      guard let components = Self.components(of: artifact.path) else {
+      guard let components = EscapedName.components(of: artifact.path) else {
         throw Failure(.refused, "artifact '\(artifact.path)' has no name that can be exported")
       }
       try copy(artifact, components, from: source, to: destination)
@@ -63,27 +64,5 @@ struct Export {
     guard Jobs.Digest(sha256: hash.finalize()) == artifact.sha256 else {
       throw Failure(.environment, "'\(artifact.path)' no longer has the digest of the record; do not use the copy")
     }
-  }
-
-  /// The name's bytes from its spelling in the manifest, where `\xNN` stands for a byte; nil for a name that is
-  /// absolute, empty or has `.` or `..` in it, which a manifest never holds unless somebody forged it.
-  static func components(of path: String) -> [[UInt8]]? {
-    var bytes: [UInt8] = []
-    var rest = Array(path.utf8)[...]
-    while let byte = rest.popFirst() {
-      guard byte == UInt8(ascii: "\\") else {
-        bytes.append(byte)
-        continue
-      }
-      let digits = String(decoding: rest.dropFirst().prefix(2), as: UTF8.self)
-      guard rest.first == UInt8(ascii: "x"), digits.utf8.count == 2, let value = UInt8(digits, radix: 16) else {
-        return nil
-      }
-      bytes.append(value)
-      rest = rest.dropFirst(3)
-    }
-    let components = bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(Array.init)
-    let isPlain = components.allSatisfy { !$0.isEmpty && $0 != [0x2E] && $0 != [0x2E, 0x2E] && !$0.contains(0) }
-    return isPlain ? components : nil
   }
 }

@@ -35,7 +35,7 @@ struct RecordView {
     }
     let quarantined = record["quarantined"]?.array ?? []
     if !quarantined.isEmpty { lines.append("  refused    \(quarantined.count) outputs: `cordon show` lists them") }
-    lines.append("  job        " + Self.text(record["job"]))
+    lines.append("  job        " + Terminal.escape(Self.text(record["job"])))
     return lines
   }
 
@@ -83,15 +83,17 @@ struct RecordView {
       section("Artifacts in \(Terminal.escape(Self.text(record["published"])))")
       for artifact in artifacts {
         lines.append(
-          "  \(Self.text(artifact["sha256"]))  \(Self.text(artifact["bytes"])) bytes  "
-            + Terminal.escape(Self.text(artifact["path"])))
+          "  "
+            + Terminal.escape(
+              "\(Self.text(artifact["sha256"]))  \(Self.text(artifact["bytes"])) bytes  \(Self.text(artifact["path"]))")
+        )
       }
     }
     let quarantined = record["quarantined"]?.array ?? []
     if !quarantined.isEmpty {
       section("Refused outputs")
       for entry in quarantined {
-        lines.append("  \(Self.text(entry["reason"]))  " + Terminal.escape(Self.text(entry["path"])))
+        lines.append("  " + Terminal.escape(Self.text(entry["reason"]) + "  " + Self.text(entry["path"])))
       }
     }
     let attempts = record["attempts"]?.array ?? []
@@ -99,7 +101,7 @@ struct RecordView {
       section("Attempts")
       for attempt in attempts {
         lines.append(
-          "  \(Self.text(attempt["attempt"]))  " + Terminal.escape(Self.text(attempt["outcome"]))
+          "  " + Terminal.escape(Self.text(attempt["attempt"]) + "  " + Self.text(attempt["outcome"]))
             + "  " + Terminal.escape(Self.text(attempt["finished_at"])))
       }
     }

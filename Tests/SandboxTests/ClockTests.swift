@@ -10,12 +10,16 @@ import Testing
   @Test func processorTimeIsLimited() async throws {
     try await withBench { (bench) async throws in
       let limited = try await bench.python(Self.spin, limits: Limits(cpuMillis: 200)).report
-      let free = try await bench.python(Self.spin, limits: Limits(cpuMillis: 1_000)).report
       // A period of 100 ms may be overrun by one slice at either end; the interpreter's start is part of it.
       #expect(limited.cpuSeconds <= limited.wallSeconds * 0.2 + 0.2)
       #expect(limited.cpuSeconds > 0.05)
-      // The control: without the limit the same program takes much more.
-      #expect(free.cpuSeconds > limited.cpuSeconds * 1.5)
+      // The control: without the limit the same program takes much more. On a busy host others take the processors; once
+      // is enough to show that nothing bounds it.
+      var most = 0.0
+      for _ in 0..<5 where most <= limited.cpuSeconds * 1.5 {
+        most = max(most, try await bench.python(Self.spin, limits: Limits(cpuMillis: 1_000)).report.cpuSeconds)
+      }
+      #expect(most > limited.cpuSeconds * 1.5)
     }
   }
 

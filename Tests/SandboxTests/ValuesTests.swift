@@ -54,6 +54,18 @@ import Testing
     #expect(seen.count == 256 + 65_536)
   }
 
+  @Test(
+    arguments: [
+      ("a/b\\xFF.txt", [Array("a".utf8), Array("b".utf8) + [0xFF] + Array(".txt".utf8)]),
+      ("\\x5Cx41", [Array("\\x41".utf8)]),
+      ("a//b", nil), ("/a", nil), ("", nil), ("a/\\x2E\\x2E", nil), ("a\\x00", nil), ("\\x2F", nil),
+      // No spelling of any byte.
+      ("\\x+1", nil), ("\\x-0", nil), ("\\x4", nil), ("\\x", nil), ("\\", nil), ("\\y41", nil), ("\\x\u{661}1", nil),
+    ] as [(String, [[UInt8]]?)])
+  func componentsOfASpelling(spelling: String, components: [[UInt8]]?) {
+    #expect(EscapedName.components(of: spelling) == components)
+  }
+
   @Test(arguments: [
     ("acme", "acme"), ("..", "%2E."), (".", "%2E"), ("-x", "%2Dx"), ("a/b", "a%2Fb"), ("a%2Fb", "a%252Fb"),
     ("Ä", "%C3%84"), ("a.b-c_d", "a.b-c_d"),

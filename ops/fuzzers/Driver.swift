@@ -32,18 +32,23 @@ nonisolated(unsafe) private let fuzzers: [String: any Fuzzer.Type] = [
   "Inspections": Inspections.self,
   "InstanceNames": InstanceNames.self,
   "JSONValues": JSONValues.self,
+  "JobCalls": JobCalls.self,
+  "LogBuffers": LogBuffers.self,
   "MountTables": MountTables.self,
   "OutputTrees": OutputTrees.self,
   "Packets": Packets.self,
   "PolicyDocuments": PolicyDocuments.self,
   "PostgresTexts": PostgresTexts.self,
   "ProcessStats": ProcessStats.self,
+  "RecordViews": RecordViews.self,
   "ResultDocuments": ResultDocuments.self,
   "Specifications": Specifications.self,
   "StreamCaptures": StreamCaptures.self,
+  "TerminalTexts": TerminalTexts.self,
   "WardenOrders": WardenOrders.self,
   "WardenReplies": WardenReplies.self,
   "WardenRequests": WardenRequests.self,
+  "ZygoteMessages": ZygoteMessages.self,
 ]
 
 /// A promise of the parser under test.

@@ -22,6 +22,16 @@ enum EscapedNames: Fuzzer {
       expect(!properties.isDefaultIgnorableCodePoint, "nothing is hidden: \(scalar.value)")
     }
 
+    let plain = bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map { Array($0) }
+    let isPath = plain.allSatisfy { !$0.isEmpty && $0 != [0x2E] && $0 != [0x2E, 0x2E] && !$0.contains(0) }
+    expect(EscapedName.components(of: shown) == (isPath ? plain : nil), "a published file is found again: \(shown)")
+    if let forged = EscapedName.components(of: String(decoding: bytes, as: UTF8.self)) {
+      let places: [[UInt8]] = [[], [0x2E], [0x2E, 0x2E]]
+      expect(
+        forged.allSatisfy { !places.contains($0) && !$0.contains(0) && !$0.contains(0x2F) },
+        "no name leads out of where it is put")
+    }
+
     guard let tenant = String(validating: bytes, as: UTF8.self) else { return }
     let component = EscapedName.component(tenant)
     expect(component.isEmpty == tenant.isEmpty, "only no name has no directory")

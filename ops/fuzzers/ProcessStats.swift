@@ -14,6 +14,8 @@ enum ProcessStats: Fuzzer {
     let stat = String(decoding: Array("7 (".utf8) + name + Array(")".utf8) + Array(fields.utf8), as: UTF8.self)
     expect(ProcessIdentity.startTicks(stat: stat) == 4_242, "no name hides when its process started: \(stat)")
     let found = ProcessIdentity.name(stat: stat).map { Array($0.utf8) }
-    expect(found == Array(String(decoding: name, as: UTF8.self).utf8), "a name is what stands between the outermost parentheses")
+    expect(
+      found == Array(String(decoding: name, as: UTF8.self).utf8),
+      "a name is what stands between the outermost parentheses")
   }
 }
