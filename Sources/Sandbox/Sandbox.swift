@@ -183,11 +183,16 @@ public actor Sandbox {
       chunks: chunks,
       stdout: Stream(pipe: standard.stdout.read, capture: StreamCapture(cap: cap)),
       stderr: Stream(pipe: standard.stderr.read, capture: StreamCapture(cap: cap)))
-    for stream in StreamName.allCases {
-      guard let descriptor = cells[order.cell]?[stream].pipe?.raw else { continue }
-      thread.watch(descriptor, events: Int16(POLLIN)) { _ in self.readOnce(order.cell, stream) }
-    }
     armTimer(for: order.cell)
+  }
+
+  /// From the word that it has started on: what a job shorter than that wrote is in its pipes when it has ended, and to be
+  /// woken by their end would take the processor from whoever counts the job. A job that fills one sooner waits so long.
+  private func watchStreams(of identifier: UInt64) {
+    for stream in StreamName.allCases {
+      guard let descriptor = cells[identifier]?[stream].pipe?.raw else { continue }
+      thread.watch(descriptor, events: Int16(POLLIN)) { _ in self.readOnce(identifier, stream) }
+    }
   }
 
   func stop(_ identifier: UInt64, _ cause: StopCause, atOnce: Bool) {
@@ -346,7 +351,9 @@ public actor Sandbox {
 
   private func handle(_ reply: WardenReply, _ descriptors: [Descriptor]) {
     switch reply {
-    case .started(let start): begun(start)
+    case .started(let start):
+      begun(start)
+      watchStreams(of: start.cell)
     case .refused(let cell, let refusal):
       drain(cell)
       settle(cell, .failure(SandboxError(refusal)))

@@ -59,8 +59,10 @@ extension Supervisor {
         patienceMilliseconds: Supervisor.startPatienceMilliseconds, disk: disk,
         zygote: try zygote(for: shape.runtime), spare: chores.takeSpare())
       cells[cell.serial] = cell
-      watch(cell.socket.descriptor, .read, of: cell, .socket)
+      // What waits to execute a program says nothing before its order.
+      if cell.phase == .building { watch(cell.socket.descriptor, .read, of: cell, .socket) }
       watch(cell.main.descriptor, .read, of: cell, .main)
+      if let event = cell.group.outOfMemory { watch(event, .read, of: cell, .memory) }
       return cell
     } catch {
       host.users.release(user)
@@ -86,11 +88,10 @@ extension Supervisor {
     if !order.stage.isEmpty {
       try CellMounts(cell: mounts, own: host.mountNamespace, staging: host.staging).attach(stage: order.stage)
     }
-    if let event = cell.group.outOfMemory { watch(event, .read, of: cell, .memory) }
     // From here on the socket says one thing, by its end: that the process executes the job, or is gone. To be woken for
     // that would take the processor from the job at its first instruction, and again for the worker that is told; a job
     // shorter than the look that is taken instead is reported as started when it has ended.
-    readiness.remove(cell.socket.descriptor)
+    if cell.shape.runtime != .program { readiness.remove(cell.socket.descriptor) }
     cell.startCheckAt = Instant.now.advanced(milliseconds: Supervisor.startCheckMilliseconds)
     try requiring("cell") { () throws(SystemError) in
       try cell.socket.send(
