@@ -43,10 +43,7 @@ public final class PacketSocket: Sendable {
     if bytes.count <= PacketSocket.inlineLimit {
       packet += bytes
     } else {
-      let memory = Descriptor(owning: try SystemError.check(cordon_memfd("cordon-message"), "memfd_create"))
-      try memory.writeAll(bytes)
-      try SystemError.check(cordon_memfd_seal(memory.raw), "seal memfd")
-      attached.insert(memory, at: 0)
+      attached.insert(try .sealedMemory("cordon-message", bytes), at: 0)
       packet = [1]
     }
     let raw = attached.map(\.raw)

@@ -129,15 +129,6 @@ extension Descriptor {
     }
     return nil
   }
-
-  /// A memory file with these bytes that nobody can change any more, at its beginning.
-  static func sealedMemory(_ name: String, _ bytes: [UInt8]) throws(SystemError) -> Descriptor {
-    let memory = Descriptor(owning: try SystemError.check(cordon_memfd(name), "memfd_create"))
-    try memory.writeAll(bytes)
-    try SystemError.check(cordon_memfd_seal(memory.raw), "seal memfd")
-    try SystemError.check(lseek(memory.raw, 0, SEEK_SET), "rewind memfd")
-    return memory
-  }
 }
 
 /// Makes the directory and its missing parents, which get the same mode unless another is named; one that exists

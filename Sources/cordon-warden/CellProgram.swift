@@ -23,9 +23,9 @@ struct CellProgram {
   static func take() throws(Refusal) -> CellProgram {
     let fix = "install \(file) beside cordon-warden"
     return try requiring("program", fix: fix) { () throws(SystemError) in
-      let descriptor = try sealedCopy(named: file) { () throws(SystemError) in
-        try Descriptor.open(try path()).readAll(limit: longest)
-      }
+      // Read first: its descriptor has to be closed again before the file in memory gets the lowest number.
+      let content = try Descriptor.open(try path()).readAll(limit: longest)
+      let descriptor = try Descriptor.sealedMemory(file, content, mode: mode)
       guard descriptor.raw == CellDescriptors.program else {
         throw SystemError("descriptors beyond the control socket were open at the start", errno: EBADF)
       }
@@ -36,16 +36,8 @@ struct CellProgram {
     }
   }
 
-  /// In memory, to be executed and never to be changed or read.
-  static func sealedCopy(
-    named name: String, of content: () throws(SystemError) -> [UInt8]
-  ) throws(SystemError) -> Descriptor {
-    let descriptor = Descriptor(owning: try SystemError.check(cordon_memfd(name), "memfd_create"))
-    try descriptor.writeAll(try content())
-    try SystemError.check(fchmod(descriptor.raw, 0o111), "chmod \(name)")
-    try SystemError.check(cordon_memfd_seal(descriptor.raw), "seal \(name)")
-    return descriptor
-  }
+  /// Of a program: to be executed, never to be read.
+  static let mode: mode_t = 0o111
 
   private static func execution(_ role: String, _ name: String) -> Execution {
     Execution(program: CellDescriptors.program, arguments: [role, name])

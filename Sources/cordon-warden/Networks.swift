@@ -3,8 +3,8 @@ import Kernel
 
 // Theory of operation
 //
-// To make an empty network namespace takes the kernel longer than everything else of a cell's namespaces together (375 µs
-// of 510), and to take one down as long again, on a processor that the next cell wants. But nothing of a cell can change one:
+// To make an empty network namespace takes the kernel longer than everything else of a cell's namespaces together, and to
+// take one down as long again, on a processor that the next cell wants. But nothing of a cell can change one:
 // no process of it ever had a capability over it, and of all families the filter leaves it local sockets alone. So a
 // namespace without a socket is as empty as a new one, and is given to a later cell.
 //
@@ -16,7 +16,7 @@ import Kernel
 final class Networks {
   private var empty: [Descriptor] = []
 
-  /// As many as cells are ever kept waiting for a burst; each takes about 100 KiB of the kernel's memory.
+  /// Enough for what a burst leaves; each is some memory of the kernel's.
   private static let most = 64
 
   /// For a new cell; nil: it begins one.

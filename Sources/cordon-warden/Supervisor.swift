@@ -36,8 +36,8 @@ final class Supervisor {
   var pooled: [CellShape: [Cell]] = [:]
   /// Orders whose /output is still being made on a disk, by the serial of the cell to be.
   var disks: [UInt64: DiskOrder] = [:]
-  /// Processes that have made theirs, and zygotes that have ended, are to be reaped.
-  var spentMakers: [ProcessHandle] = []
+  /// Makers that have made theirs and zygotes that were ended, until the kernel has ended them.
+  var unreaped: [ProcessHandle] = []
   var zygotes = Zygotes()
   var deadlines = Deadlines<UInt64, Instant>()
   var plan: PoolPlan<CellShape>
@@ -106,7 +106,7 @@ final class Supervisor {
 
   private func turn() {
     let now = Instant.now
-    reapMakers()
+    reapEnded()
     for serial in deadlines.due(now) {
       guard let cell = cells[serial] else {
         diskIsLate(serial)

@@ -78,10 +78,10 @@ extension Supervisor {
     readiness.remove(waiting.socket.descriptor)
     // It has nothing left to do; one whose disk hangs goes when that lets it.
     try? waiting.maker.signal(SIGKILL)
-    spentMakers.append(waiting.maker)
+    unreaped.append(waiting.maker)
   }
 
-  func reapMakers() {
-    if !spentMakers.isEmpty { spentMakers.removeAll { (try? $0.reap()) != .some(nil) } }
+  func reapEnded() {
+    if !unreaped.isEmpty { unreaped.removeAll { (try? $0.reap()) != .some(nil) } }
   }
 }

@@ -14,7 +14,7 @@ struct Zygotes {
   /// The warden's own program, in memory; taken when the first is started.
   fileprivate var program: Descriptor?
 
-  /// Each holds an interpreter and its modules, some 10 MiB and more; a policy has one list of imports.
+  /// Each holds an interpreter and its modules in memory; a policy has one list of imports.
   fileprivate static let most = 4
   /// Something has to be installed, or a module mended, before it can become better.
   fileprivate static let failurePatienceMilliseconds: Int64 = 5_000
@@ -56,9 +56,9 @@ extension Supervisor {
 
   private func ownProgram() throws(Refusal) -> Descriptor {
     try requiring(Zygote.controlName) { () throws(SystemError) in
-      try CellProgram.sealedCopy(named: "cordon-warden") { () throws(SystemError) in
-        try Descriptor.open("self/exe", at: host.proc).readAll(limit: Zygotes.longestProgram)
-      }
+      try .sealedMemory(
+        "cordon-warden", try Descriptor.open("self/exe", at: host.proc).readAll(limit: Zygotes.longestProgram),
+        mode: CellProgram.mode)
     }
   }
 
@@ -88,7 +88,7 @@ extension Supervisor {
     zygotes.all.removeAll { $0 === zygote }
     readiness.remove(zygote.socket.descriptor)
     try? zygote.process.signal(SIGKILL)
-    spentMakers.append(zygote.process)
+    unreaped.append(zygote.process)
   }
 
   func endZygotes() {

@@ -18,8 +18,8 @@ final class Zygote {
   var usedAt: Instant
 
   static let controlName = "runtime.zygote"
-  /// Cells that may have the same layout of their address spaces. A zygote costs some 20 ms of processor time, so that at
-  /// this number a cell's share is less than a tenth of what starting the interpreter for it alone would take.
+  /// Cells that may have the same layout of their address spaces. A zygote costs about what one interpreter takes to start and
+  /// import, so that at this number a cell's share of it is a small part of what the fork itself takes.
   static let cellsPerLayout = 256
   /// A fork and the building of a cell take about a millisecond; the warden waits for it, and so do all its cells.
   private static let patienceMilliseconds: Int32 = 2_000

@@ -49,7 +49,8 @@ struct ZygoteProcess {
     // The warden may have gone before that; then there is end of file on the socket.
     try Self.step { () throws(SystemError) in try SystemError.check(cordon_die_with_parent(), "prctl pdeathsig") }
     cordon_set_name("cordon-zygote")
-    let mode: WardenFacts.Mode = Self.isRoot() ? .root : .userNamespace
+    // The user namespace of an ordinary user's warden maps its uid to itself.
+    let mode: WardenFacts.Mode = geteuid() == 0 ? .root : .userNamespace
     let filter = try JobGrounds.compileFilter()
     grounds = try Self.step { () throws(SystemError) in
       let null = try Descriptor.open("/dev/null", O_RDWR)
@@ -62,9 +63,6 @@ struct ZygoteProcess {
     python = try Self.start(imports)
     try Self.seeThatItCanFork(proc)
   }
-
-  /// The user namespace of an ordinary user's warden maps its uid to itself.
-  private static func isRoot() -> Bool { geteuid() == 0 }
 
   private static func start(_ imports: [String]) throws(Refusal) -> EmbeddedPython {
     let program = CellRuntime.pythonCommand[0]
