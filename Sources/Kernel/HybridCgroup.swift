@@ -56,6 +56,17 @@ final class HybridCgroup: CellCgroup {
       memory = try Descriptor.open(name, flags, at: parents.memory)
       pids = try Descriptor.open(name, flags, at: parents.pids)
       cpu = try Descriptor.open(name, flags, at: parents.cpu)
+      let control = try Descriptor.open(HybridCgroup.oomControl, O_RDONLY, at: memory)
+      let event = Descriptor(owning: try SystemError.check(cordon_eventfd(), "eventfd"))
+      try memory.writeText("\(event.raw) \(control.raw)", to: "cgroup.event_control")
+      outOfMemory = event
+      counted = Counted(
+        members: try CgroupCounter(CgroupFile.events, in: handle),
+        oom: CgroupCounter(HybridCgroup.oomControl, control),
+        peak: try CgroupCounter("memory.max_usage_in_bytes", in: memory),
+        forks: try CgroupCounter(CgroupFile.pidsEvents, in: pids),
+        // Every v2 group accounts processor time, with or without a controller.
+        time: try CgroupCounter(CgroupFile.cpuStat, in: handle))
     } catch {
       for parent in parents.controllers + [parents.handle] { unlinkat(parent.raw, name, AT_REMOVEDIR) }
       throw error
@@ -72,17 +83,6 @@ final class HybridCgroup: CellCgroup {
     try pids.writeText("\(limits.pids)", to: CgroupFile.pidsMax)
     // The period is a new group's own.
     try cpu.writeText("\(limits.cpuQuotaMicroseconds)", to: "cpu.cfs_quota_us")
-    let control = try Descriptor.open(HybridCgroup.oomControl, O_RDONLY, at: memory)
-    let event = Descriptor(owning: try SystemError.check(cordon_eventfd(), "eventfd"))
-    try memory.writeText("\(event.raw) \(control.raw)", to: "cgroup.event_control")
-    outOfMemory = event
-    counted = Counted(
-      members: try CgroupCounter(CgroupFile.events, in: handle),
-      oom: CgroupCounter(HybridCgroup.oomControl, control),
-      peak: try CgroupCounter("memory.max_usage_in_bytes", in: memory),
-      forks: try CgroupCounter(CgroupFile.pidsEvents, in: pids),
-      // Every v2 group accounts processor time, with or without a controller.
-      time: try CgroupCounter(CgroupFile.cpuStat, in: handle))
   }
 
   var entrance: CgroupEntrance { CgroupEntrance(handle: handle, others: [memory, pids, cpu]) }
@@ -92,7 +92,7 @@ final class HybridCgroup: CellCgroup {
   }
 
   func counters() throws(SystemError) -> CgroupCounters {
-    guard let counted else { throw SystemError("count without limits", errno: EINVAL) }
+    guard let counted else { throw SystemError("count in a group that is removed", errno: EINVAL) }
     return CgroupCounters(
       oomKills: try counted.oom.value("oom_kill"), pidsLimitHits: try counted.forks.value("max"),
       cpuMicroseconds: try counted.time.value("usage_usec"), memoryPeakBytes: try counted.peak.number())

@@ -1,22 +1,38 @@
 import Glibc
 import Kernel
 
+/// A job's stdout or stderr.
+struct JobPipe {
+  /// Ours.
+  let read: Descriptor
+  /// The job's.
+  let write: Descriptor
+
+  /// Only our end is non-blocking: the flag belongs to the end, and jobs expect a pipe that blocks.
+  init() throws(SystemError) {
+    (read, write) = try Descriptor.pipe()
+    try read.setNonBlocking()
+  }
+}
+
 /// The three descriptors of a job, and our ends of two of them.
 struct JobDescriptors {
   let stdin: Descriptor
-  let stdout: (read: Descriptor, write: Descriptor)
-  let stderr: (read: Descriptor, write: Descriptor)
+  let stdout: JobPipe
+  let stderr: JobPipe
 
-  init(stdin bytes: [UInt8]?, null: Descriptor) throws(SandboxError) {
+  init(stdin bytes: [UInt8]?, null: Descriptor, pipes: JobPipes?) throws(SandboxError) {
     (stdin, stdout, stderr) = try failing("cell", "cannot make the job's descriptors") {
-      (try bytes.map { try Descriptor.sealedMemory("stdin", $0) } ?? null, try Self.pipe(), try Self.pipe())
+      let pipes = try pipes ?? JobPipes()
+      return (try bytes.map { try Descriptor.sealedMemory("stdin", $0) } ?? null, pipes.stdout, pipes.stderr)
     }
   }
+}
 
-  /// Only our end is non-blocking: the flag belongs to the end, and jobs expect a pipe that blocks.
-  private static func pipe() throws(SystemError) -> (read: Descriptor, write: Descriptor) {
-    let pipe = try Descriptor.pipe()
-    try pipe.read.setNonBlocking()
-    return pipe
-  }
+/// Pipes of one job, made before it is there: a pair takes a tenth as long as starting a program does.
+struct JobPipes {
+  let stdout: JobPipe
+  let stderr: JobPipe
+
+  init() throws(SystemError) { (stdout, stderr) = (try JobPipe(), try JobPipe()) }
 }

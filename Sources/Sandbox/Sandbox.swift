@@ -59,25 +59,29 @@ public actor Sandbox {
   /// ends without being handed from thread to thread, which takes longer than what is done there.
   public nonisolated var executor: any TaskExecutor { thread.tasks }
 
-  private nonisolated let thread: EventThread
+  nonisolated let thread: EventThread
   private nonisolated let null: Descriptor
   private nonisolated let staging: Descriptor
   private let wardenPatience: Duration
   private let cgroupBase: String?
-  private var warden: WardenProcess
-  private var cells: [UInt64: Cell] = [:]
+  var warden: WardenProcess
+  var cells: [UInt64: Cell] = [:]
   private var nextCell: UInt64 = 1
   private var reports: [UInt64: Result<CellReport, SandboxError>] = [:]
   private var waiting: [UInt64: [CheckedContinuation<Result<CellReport, SandboxError>, Never>]] = [:]
   /// Why no cell may be started any more.
   private var closed: SandboxError?
   /// When a warden that was told to leave, or whose socket was closed, is killed.
-  private var killWardenAt: ContinuousClock.Instant?
+  var killWardenAt: ContinuousClock.Instant?
   /// What the thread's timer is set to.
-  private var armed: ContinuousClock.Instant?
+  var armed: ContinuousClock.Instant?
   private var reaped = false
+  /// For the next job. Never sent anywhere.
+  var pipes: JobPipes?
+  /// When they are made: nobody should wait for that.
+  var pipesAt: ContinuousClock.Instant?
   private var closing: [CheckedContinuation<Void, Never>] = []
-  private var buffer = [UInt8](repeating: 0, count: StreamCapture.chunkBytes)
+  var buffer = [UInt8](repeating: 0, count: StreamCapture.chunkBytes)
 
   // MARK: - Life
 
@@ -93,6 +97,7 @@ public actor Sandbox {
       let sandbox = Sandbox(
         thread: thread, staging: staging, null: null, warden: warden, facts: facts, configuration: configuration)
       await sandbox.serve()
+      await sandbox.keepPipes(at: .now)
       return sandbox
     } catch {
       thread.stop()
@@ -173,7 +178,8 @@ public actor Sandbox {
   private func begin(
     _ order: CellOrder, _ encoded: [UInt8], request: CellRequest, chunks: AsyncStream<OutputChunk>.Continuation
   ) throws(SandboxError) {
-    let standard = try JobDescriptors(stdin: request.stdin, null: null)
+    let standard = try JobDescriptors(stdin: request.stdin, null: null, pipes: pipes)
+    pipes = nil
     tell(encoded, [standard.stdin, standard.stdout.write, standard.stderr.write])
     if let closed { throw closed }
     let cap = request.limits.streamBytes
@@ -184,15 +190,6 @@ public actor Sandbox {
       stdout: Stream(pipe: standard.stdout.read, capture: StreamCapture(cap: cap)),
       stderr: Stream(pipe: standard.stderr.read, capture: StreamCapture(cap: cap)))
     armTimer(for: order.cell)
-  }
-
-  /// From the word that it has started on: what a job shorter than that wrote is in its pipes when it has ended, and to be
-  /// woken by their end would take the processor from whoever counts the job. A job that fills one sooner waits so long.
-  private func watchStreams(of identifier: UInt64) {
-    for stream in StreamName.allCases {
-      guard let descriptor = cells[identifier]?[stream].pipe?.raw else { continue }
-      thread.watch(descriptor, events: Int16(POLLIN)) { _ in self.readOnce(identifier, stream) }
-    }
   }
 
   func stop(_ identifier: UInt64, _ cause: StopCause, atOnce: Bool) {
@@ -225,91 +222,8 @@ public actor Sandbox {
     }
     if !cell.isForgotten { reports[identifier] = report }
     for continuation in waiting.removeValue(forKey: identifier) ?? [] { continuation.resume(returning: report) }
+    if pipes == nil { keepPipes(at: .now + Self.quiet) }
   }
-
-  // MARK: - Streams
-
-  private func readOnce(_ identifier: UInt64, _ stream: StreamName) {
-    _ = read(identifier, stream)
-    armTimer(for: identifier)
-  }
-
-  /// One read of one pipe. False when nothing is left in it.
-  private func read(_ identifier: UInt64, _ stream: StreamName) -> Bool {
-    guard let pipe = cells[identifier]?[stream].pipe else { return false }
-    let count = Glibc.read(pipe.raw, &buffer, buffer.count)
-    if count < 0 { return errno == EINTR }
-    guard count > 0 else {
-      closePipe(identifier, stream)
-      return false
-    }
-    for chunk in cells[identifier]?[stream].capture.take(buffer[..<count], now: .now) ?? [] {
-      hand(chunk, of: identifier, stream)
-    }
-    return true
-  }
-
-  private func hand(_ bytes: [UInt8], of identifier: UInt64, _ stream: StreamName) {
-    cells[identifier]?.chunks.yield(OutputChunk(stream: stream.rawValue, bytes: bytes))
-  }
-
-  /// Hands on what has waited long enough, looks whether the warden still does its work, and sets the timer anew.
-  private func timerFired() {
-    armed = nil
-    let now = ContinuousClock.now
-    if cells.values.contains(where: { $0.overdue <= now }) { lose("it did not end a cell in time") }
-    if let killWardenAt, killWardenAt <= now {
-      self.killWardenAt = nil
-      warden.kill()
-    }
-    for identifier in cells.keys {
-      for stream in StreamName.allCases {
-        guard let due = cells[identifier]?[stream].capture.due, due <= now,
-          let bytes = cells[identifier]?[stream].capture.flush(now: now)
-        else { continue }
-        hand(bytes, of: identifier, stream)
-      }
-    }
-    armTimer()
-  }
-
-  private func armTimer() {
-    arm((cells.values.map(\.due) + [killWardenAt]).compactMap { $0 }.min())
-  }
-
-  /// After something that concerns one cell: with hundreds alive, to ask them all each time would cost more than the
-  /// event. The timer may then fire for a cell that is gone; it only looks, and is set anew.
-  private func armTimer(for identifier: UInt64) {
-    guard let due = cells[identifier]?.due, due < armed ?? .now + .seconds(1 << 32) else { return }
-    arm(due)
-  }
-
-  private func arm(_ due: ContinuousClock.Instant?) {
-    armed = due
-    thread.setTimer(due) { self.timerFired() }
-  }
-
-  private func closePipe(_ identifier: UInt64, _ stream: StreamName) {
-    guard let pipe = cells[identifier]?[stream].pipe else { return }
-    thread.unwatch(pipe.raw)
-    cells[identifier]?[stream].pipe = nil
-  }
-
-  /// Takes what the pipes of a finished cell still hold, then closes them. Bounded, because a cell that could not be
-  /// emptied may write for ever.
-  private func drain(_ identifier: UInt64) {
-    for stream in StreamName.allCases {
-      var reads = 0
-      while reads < Self.drainReads, read(identifier, stream) { reads += 1 }
-      if let rest = cells[identifier]?[stream].capture.flush(now: .now) {
-        hand(rest, of: identifier, stream)
-      }
-      closePipe(identifier, stream)
-    }
-  }
-
-  /// A pipe holds at most `/proc/sys/fs/pipe-max-size`, by default 1 MiB; the job may have raised its own to that.
-  private static let drainReads = 1_024
 
   // MARK: - Control socket
 
@@ -375,7 +289,7 @@ public actor Sandbox {
   }
 
   /// The warden is dead or speaks nonsense; both ways nothing it enforces can be relied on.
-  private func lose(_ why: String) {
+  func lose(_ why: String) {
     guard let socket = warden.socket else { return }
     thread.unwatch(socket.descriptor.raw)
     warden.closeSocket()

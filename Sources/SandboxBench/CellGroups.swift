@@ -36,8 +36,14 @@ struct CellGroups: Sendable {
   /// Cells that are there, running or waiting: groups of the first hierarchy with a process in them.
   func live() -> [String] { cells()[0].filter { !Self.isEmpty($0) } }
 
-  /// Groups that a finished cell has left behind so far: without a process.
-  func leftovers() -> [String] { cells().flatMap { $0 }.filter { Self.isEmpty($0) } }
+  /// Groups that a finished cell has left behind so far: without a process. Not the youngest, which wait for the next cell.
+  func leftovers() -> [String] {
+    let all = cells()
+    let kept = all[0].filter { Self.isEmpty($0) }.max { Self.serial($0) < Self.serial($1) }.map { Self.serial($0) }
+    return all.flatMap { $0 }.filter { Self.serial($0) != kept && Self.isEmpty($0) }
+  }
+
+  private static func serial(_ group: String) -> UInt64 { group.split(separator: "-").last.flatMap { UInt64($0) } ?? 0 }
 
   /// Groups of the first hierarchy that are removed but still held.
   func dying() -> Int? {

@@ -33,7 +33,7 @@ final class Cell {
   /// Nil while nobody has asked for it.
   var order: CellOrder?
   /// The job's 0, 1, 2; let go of once they were sent.
-  var given: [Descriptor] = []
+  var given: [JobStream] = []
   var namespaces: [String] = []
   /// The cell's mount namespace, for what an order mounts; also keeps its end off the job's last moment.
   var mounts: Descriptor?
@@ -46,6 +46,8 @@ final class Cell {
   /// When the process said that it is about to execute the job.
   var announcedAt: Instant?
   var status: CellEnd.Status = .unknown
+  /// The job's process has ended, with `status`; it can do nothing any more.
+  var isMainOver = false
   var isMainReaped = false
   /// No process but the init is left, and none can come.
   var isEmptied = false
@@ -126,14 +128,19 @@ final class Cell {
     return refusal ?? Refusal(control: "cell", stage: "stopped while it was starting")
   }
 
-  /// The kernel's word on the job's process, once it has ended.
-  func reapMain() throws(SystemError) {
-    guard !isMainReaped, let end = try main.reap() else { return }
-    isMainReaped = true
+  /// The kernel's word on the job's process, once it has ended. What is left of it goes with the cell: to reap it takes
+  /// longer than all counters of the report.
+  func noteEnd() throws(SystemError) {
+    guard !isMainOver, let end = try main.peek() else { return }
+    isMainOver = true
     switch end {
     case .exited(let code): status = .exited(code)
     case .signaled(let signal): status = .signaled(signal)
     }
+  }
+
+  func reapMain() throws(SystemError) {
+    if !isMainReaped { isMainReaped = try main.reap() != nil }
   }
 
   func reapInit() throws(SystemError) {

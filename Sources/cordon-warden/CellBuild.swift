@@ -6,19 +6,16 @@ import WardenProtocol
 // the kernel really gave them.
 
 extension Cell {
-  /// Makes groups, an init in fresh namespaces, and the job's process in both; sets the shape's limits; and looks at what
-  /// came of it. A program's process then waits for its order; an interpreter is on its way to that.
+  /// Makes the job's process in the foundation's groups and namespaces; sets the shape's limits; and looks at what came of
+  /// it. A program's process then waits for its order; an interpreter is on its way to that.
   ///
-  /// - Parameter spare: an init that is there already.
+  /// - Parameter foundation: one that is there already.
   static func build(
     serial: UInt64, shape: CellShape, user: UInt32, host: Host, own: NamespaceIdentities,
-    patienceMilliseconds: Int64, disk: DetachedMount? = nil, zygote: Zygote? = nil, spare: ProcessHandle? = nil
+    patienceMilliseconds: Int64, disk: DetachedMount? = nil, zygote: Zygote? = nil, foundation: CellFoundation
   ) throws(Refusal) -> Cell {
-    let initProcess = if let spare { spare } else { try CellInit(host: host).spawn() }
-    var made: (any CellCgroup)?
+    let (initProcess, group) = (foundation.initProcess, foundation.group)
     do throws(Refusal) {
-      let group = try requiring("cgroup") { () throws(SystemError) in try host.cgroups.makeCell("cell-\(serial)") }
-      made = group
       let (main, areas, socket) = try makeJob(
         JobProcess(grounds: host.grounds, user: user, shape: shape, disk: disk), group.entrance, initProcess,
         host: host, zygote)
@@ -38,8 +35,7 @@ extension Cell {
       }
     } catch {
       // Whatever else is in the groups is in its pid namespace.
-      initProcess.end()
-      for _ in 0..<100 where made.map({ (try? $0.remove()) == false }) ?? false { usleep(1_000) }
+      foundation.end()
       throw error
     }
   }

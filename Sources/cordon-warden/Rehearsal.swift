@@ -9,7 +9,9 @@ extension Cell {
     guard let user = host.users.take() else { throw Refusal(control: "uids", stage: "no uid is free") }
     defer { host.users.release(user) }
     let shape = CellShape(limits: CellLimits(memoryBytes: 64 << 20, pids: 4), runtime: .program)
-    let cell = try build(serial: 0, shape: shape, user: user, host: host, own: own, patienceMilliseconds: 0)
+    let foundation = try CellFoundation(serial: 0, host: host)
+    let cell = try build(
+      serial: 0, shape: shape, user: user, host: host, own: own, patienceMilliseconds: 0, foundation: foundation)
     let isThere = (try? cell.main.peek()) == .some(nil)
     try cell.endRehearsal()
     guard isThere else { throw Refusal(control: "cell", stage: "the first cell's process did not wait for an order") }

@@ -181,7 +181,7 @@ final class Supervisor {
     if leaveAt == nil { leaveAt = Instant.now.advanced(milliseconds: Supervisor.leavePatienceMilliseconds) }
     pooled = [:]
     endZygotes()
-    chores.takeSpare()?.end()
+    chores.takeFoundation()?.end()
     for serial in Array(disks.keys) { giveUpDisk(serial, Refusal(control: "warden", stage: "the warden is leaving")) }
     for cell in Array(cells.values) {
       if cell.stop == nil { cell.stop = (.abandoned, 0) }

@@ -68,7 +68,8 @@ extension Supervisor {
   /// waited under. One that exits by itself has executed, or has said what kept it from that.
   private func hasExecuted(_ cell: Cell) -> Bool {
     guard cell.shape.runtime == .program else { return true }
-    if case .exited? = try? cell.main.peek() { return true }
+    try? cell.noteEnd()
+    if case .exited = cell.status { return true }
     guard let stat = try? host.proc.readText("\(cell.main.processID)/stat"), let name = ProcessIdentity.name(stat: stat)
     else { return false }
     return name != host.program.name
@@ -88,7 +89,7 @@ extension Supervisor {
   /// The process is gone without a word: killed, by the kernel for want of memory or by somebody with the right to.
   private func left(_ cell: Cell) {
     if cell.phase != .running {
-      try? cell.reapMain()
+      try? cell.noteEnd()
       if cell.refusal == nil {
         cell.refusal =
           cell.shape.runtime == .program
@@ -174,9 +175,14 @@ extension Supervisor {
 
   private func finishIfEmpty(_ cell: Cell, _ now: Instant) {
     do {
-      try cell.reapMain()
-      // Once the one process is gone that could let others in, an empty group stays empty.
-      if cell.isMainReaped, try !cell.group.isPopulated() { return report(cell, emptied: true) }
+      try cell.noteEnd()
+      // Once the one process is over that could let others in, an empty group stays empty.
+      if cell.isMainOver {
+        if try !cell.group.isPopulated() { return report(cell, emptied: true) }
+        // Some kernels count one that nobody reaped.
+        try cell.reapMain()
+        if try !cell.group.isPopulated() { return report(cell, emptied: true) }
+      }
       // Again at every look: a write that failed the first time must not leave a cell alive.
       try cell.group.kill()
     } catch {

@@ -11,8 +11,8 @@ import WardenProtocol
 // So a chore waits until nothing has happened for a moment, unless it has waited too long; then one is done between any
 // two rounds of events, so that under steady load as many cells are taken down as are used.
 //
-// The last chore is to have one init with its namespaces in store: it is the same for every shape, so that also a cell
-// that nobody could foresee has that part of its beginning behind it.
+// The last chore is to have one foundation in store, an init with its namespaces and groups: it is the same for every shape,
+// so that also a cell that nobody could foresee has that part of its beginning behind it.
 
 /// What is to be done when there is time.
 struct Chores {
@@ -22,22 +22,22 @@ struct Chores {
   var quietAt = Instant(microseconds: 0)
   /// Since when something waits to be done.
   var since: Instant?
-  /// An init that belongs to no cell yet.
-  var spare: ProcessHandle?
+  /// One that belongs to no cell yet.
+  var foundation: CellFoundation?
   /// No new one before this moment: the last could not be made.
-  var spareAfter = Instant(microseconds: 0)
+  var foundationAfter = Instant(microseconds: 0)
 
   /// Long beside the start of a program, short beside the pause between two jobs.
   static let quietMicroseconds: Int64 = 1_500
   static let patienceMilliseconds: Int64 = 20
-  static let spareRetryMilliseconds: Int64 = 1_000
+  static let foundationRetryMilliseconds: Int64 = 1_000
 
   /// The one in store, if it is there and alive.
-  mutating func takeSpare() -> ProcessHandle? {
-    defer { spare = nil }
-    guard let spare else { return nil }
-    if (try? spare.peek()) == .some(nil) { return spare }
-    spare.end()
+  mutating func takeFoundation() -> CellFoundation? {
+    defer { foundation = nil }
+    guard let foundation else { return nil }
+    if foundation.stands { return foundation }
+    foundation.end()
     return nil
   }
 }
@@ -68,23 +68,23 @@ extension Supervisor {
       }
     }
     for (shape, count) in wanted where pooled[shape]?.count ?? 0 < count { return prepare(shape) }
-    if needsSpare(now) { return makeSpare() }
+    if needsFoundation(now) { return makeFoundation() }
     chores.since = nil
   }
 
-  private func needsSpare(_ now: Instant) -> Bool { chores.spare == nil && chores.spareAfter <= now }
+  private func needsFoundation(_ now: Instant) -> Bool { chores.foundation == nil && chores.foundationAfter <= now }
 
-  private func makeSpare() {
-    do { chores.spare = try CellInit(host: host).spawn() } catch {
+  private func makeFoundation() {
+    do { chores.foundation = try CellFoundation(serial: nextSerial(), host: host) } catch {
       // Whoever needs one then is told why there is none.
-      chores.spareAfter = Instant.now.advanced(milliseconds: Chores.spareRetryMilliseconds)
+      chores.foundationAfter = Instant.now.advanced(milliseconds: Chores.foundationRetryMilliseconds)
     }
   }
 
   private func isDue(_ now: Instant) -> Bool {
     if leaveAt != nil { return !chores.spent.isEmpty }
     guard let since = chores.since else {
-      if chores.spent.isEmpty, !planHasWork(now), !needsSpare(now) { return false }
+      if chores.spent.isEmpty, !planHasWork(now), !needsFoundation(now) { return false }
       chores.since = now
       return chores.quietAt <= now
     }
@@ -130,6 +130,8 @@ extension Supervisor {
       host.networks.keep(ofInit: cell.initProcess.processID, proc: host.proc)
     }
     watch(cell.initProcess.descriptor, .read, of: cell, .initProcess)
+    // Before the init is told: it does not end before every process of its namespace is reaped.
+    try? cell.reapMain()
     try? cell.initProcess.signal(SIGKILL)
     cell.checkDelayMilliseconds = 4
     cell.checkLater(from: .now)

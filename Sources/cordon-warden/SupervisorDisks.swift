@@ -9,14 +9,14 @@ import WardenProtocol
 /// An order whose /output is being made. There is no cell yet.
 struct DiskOrder {
   let order: CellOrder
-  let given: [Descriptor]
+  let given: [JobStream]
   let user: UInt32
   let maker: ProcessHandle
   let socket: PacketSocket
 }
 
 extension Supervisor {
-  func beginDisk(_ order: CellOrder, given: [Descriptor]) throws(Refusal) {
+  func beginDisk(_ order: CellOrder, given: [JobStream]) throws(Refusal) {
     let user = try takeUser()
     do throws(Refusal) {
       let (maker, socket) = try OutputDisk.begin(shape: order.shape, user: user, host: host)

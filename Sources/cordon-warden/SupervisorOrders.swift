@@ -13,17 +13,18 @@ extension Supervisor {
         throw Refusal(control: "order.cell", stage: "this cell exists")
       }
       if let problem = order.problem { throw problem }
-      guard given.count == 3, given.allSatisfy(\.isJobStream) else {
+      let streams = given.compactMap { JobStream($0) }
+      guard given.count == 3, streams.count == 3 else {
         throw Refusal(control: "order.descriptors", stage: "stdin, stdout, stderr: pipes, sockets, files, /dev/null")
       }
-      if order.shape.outputs == .disk { return try beginDisk(order, given: given) }
-      accept(order, given: given, try cell(for: order.shape))
+      if order.shape.outputs == .disk { return try beginDisk(order, given: streams) }
+      accept(order, given: streams, try cell(for: order.shape))
     } catch {
       send(.refused(cell: order.cell, error))
     }
   }
 
-  func accept(_ order: CellOrder, given: [Descriptor], _ cell: Cell) {
+  func accept(_ order: CellOrder, given: [JobStream], _ cell: Cell) {
     cell.order = order
     cell.given = given
     ordered[order.cell] = cell
@@ -57,7 +58,7 @@ extension Supervisor {
       let cell = try Cell.build(
         serial: serial, shape: shape, user: user, host: host, own: ownNamespaces,
         patienceMilliseconds: Supervisor.startPatienceMilliseconds, disk: disk,
-        zygote: try zygote(for: shape.runtime), spare: chores.takeSpare())
+        zygote: try zygote(for: shape.runtime), foundation: try foundation())
       cells[cell.serial] = cell
       // What waits to execute a program says nothing before its order.
       if cell.phase == .building { watch(cell.socket.descriptor, .read, of: cell, .socket) }
@@ -68,6 +69,11 @@ extension Supervisor {
       host.users.release(user)
       throw error
     }
+  }
+
+  private func foundation() throws(Refusal) -> CellFoundation {
+    if let kept = chores.takeFoundation() { return kept }
+    return try CellFoundation(serial: nextSerial(), host: host)
   }
 
   func watch(_ descriptor: Descriptor, _ interest: Readiness.Interest, of cell: Cell, _ source: Token.Source) {
@@ -84,7 +90,7 @@ extension Supervisor {
   /// Hands a whole cell its order.
   private func start(_ cell: Cell) throws(Refusal) {
     guard let order = cell.order, let mounts = cell.mounts else { return }
-    if host.grounds.mode == .root { for descriptor in cell.given { descriptor.giveAway(to: cell.user) } }
+    if host.grounds.mode == .root { for stream in cell.given { stream.giveAway(to: cell.user) } }
     if !order.stage.isEmpty {
       try CellMounts(cell: mounts, own: host.mountNamespace, staging: host.staging).attach(stage: order.stage)
     }
@@ -95,7 +101,8 @@ extension Supervisor {
     cell.startCheckAt = Instant.now.advanced(milliseconds: Supervisor.startCheckMilliseconds)
     try requiring("cell") { () throws(SystemError) in
       try cell.socket.send(
-        JobCall(arguments: order.arguments, environment: order.environment).bytes, descriptors: cell.given)
+        JobCall(arguments: order.arguments, environment: order.environment).bytes,
+        descriptors: cell.given.map(\.descriptor))
     }
     // Only the job holds its streams now, so their readers see the end when the job is gone.
     cell.given = []

@@ -111,165 +111,6 @@ import Testing
     }
   }
 
-  /// Twice each: the first cell of a shape is built when it is asked for, the second may have waited.
-  @Test(
-    arguments: [nil, WarmRuntime.python(imports: ["json", "decimal"]), .forkedPython(imports: ["json", "decimal"])],
-    [1, 2])
-  func anInterpreterThatWaitedIsLikeOneThatDidNot(warm: WarmRuntime?, times: Int) async throws {
-    let script = """
-      import os, sys
-      print(sys.argv, os.getcwd(), sorted(os.environ), sys.flags.isolated, sys.flags.dont_write_bytecode, __name__, __file__)
-      print(sorted(os.listdir("/proc/self/fd")), sys.stdin.read(), os.getuid() == os.geteuid() != 0, sys.orig_argv)
-      print("json" in sys.modules, "main" in sys.modules, sorted(vars()))
-      def fall(): raise ValueError("down")
-      fall()
-      """
-    var seen: [String] = []
-    try await withBench { (bench) async throws in
-      for round in 0..<times {
-        let stage = try bench.sandbox.stage()
-        defer { stage.remove() }
-        _ = try stage.writeJobFile(name: "main.py", bytes: Array(script.utf8), executable: false)
-        let ran = try await bench.finish(
-          bench.sandbox.run(
-            CellRequest(
-              stage: stage, argv: ["/usr/bin/python3", "-I", "-B", "-u", "/job/main.py", "a b", "ü"],
-              environment: [("PATH", "/usr/bin"), ("LANG", "C.UTF-8"), ("X", "1")],
-              limits: Limits(wallMilliseconds: 60_000), stdin: Array("input".utf8), warm: warm)))
-        #expect(ran.outcome == .failed(code: 1))
-        seen.append(ran.stdout.replacing("\(warm != nil) False [", with: "[") + ran.stderr)
-        #expect(ran.stdout.contains(warm != nil ? "True False" : "False False"), "control: only the warm one has json")
-        // A pool has time to build the next.
-        if round == 0 { try await Task.sleep(for: .milliseconds(500)) }
-      }
-    }
-    let expected = """
-      ['/job/main.py', 'a b', 'ü'] /job ['LANG', 'PATH', 'X'] 1 1 __main__ /job/main.py
-      ['0', '1', '2', '3'] input True ['/usr/bin/python3', '-I', '-B', '-u', '/job/main.py', 'a b', 'ü']
-
-      """
-    for one in seen {
-      #expect(one.hasPrefix(expected), "\(one)")
-      #expect(
-        one.hasSuffix(
-          """
-          Traceback (most recent call last):
-            File "/job/main.py", line 6, in <module>
-              fall()
-            File "/job/main.py", line 5, in fall
-              def fall(): raise ValueError("down")
-                          ^^^^^^^^^^^^^^^^^^^^^^^^
-          ValueError: down
-
-          """), "\(one)")
-    }
-  }
-
-  /// An interpreter that waited ends at once, and yet finishes what a script left: threads, callbacks, open files.
-  @Test(arguments: [
-    nil, WarmRuntime.python(imports: ["json", "decimal"]), .forkedPython(imports: ["json", "decimal"]),
-  ])
-  func whatAScriptLeavesIsFinished(warm: WarmRuntime?) async throws {
-    let script = """
-      import atexit, sys, threading, time
-      class Last:
-          def __init__(self): self.itself = self
-          def __del__(self): print("collected")
-      kept = open("/output/kept.txt", "w")
-      kept.write("written")
-      last = Last()
-      atexit.register(lambda: print("callback"))
-      threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
-      sys.exit(263)
-      """
-    try await withBench { (bench) async throws in
-      let stage = try bench.sandbox.stage()
-      defer { stage.remove() }
-      _ = try stage.writeJobFile(name: "main.py", bytes: Array(script.utf8), executable: false)
-      let ran = try await bench.finish(
-        bench.sandbox.run(
-          CellRequest(
-            stage: stage, argv: ["/usr/bin/python3", "-I", "-B", "-u", "/job/main.py"],
-            environment: [("PATH", "/usr/bin"), ("LANG", "C.UTF-8")], limits: Limits(wallMilliseconds: 60_000),
-            warm: warm)))
-      #expect(ran.outcome == .failed(code: 263 & 255), "\(ran.stderr)")
-      #expect(ran.stdout == "thread\ncallback\ncollected\n")
-      let kept = try Descriptor.open("kept.txt", O_RDONLY, at: ran.report.output).readAll(limit: 64)
-      #expect(String(decoding: kept, as: UTF8.self) == "written")
-    }
-  }
-
-  @Test func aModuleThatIsNotThereIsNamed() async throws {
-    try await withBench { (bench) async throws in
-      let request = CellRequest(
-        stage: nil, argv: ["/usr/bin/python3", "-I", "-B", "-u", "/job/main.py"], environment: [], limits: Limits(),
-        warm: .python(imports: ["no_such_module"]))
-      let error = await #expect(throws: SandboxError.self) { try await bench.sandbox.run(request) }
-      #expect(error?.description.contains("no_such_module") == true, "\(error as Any)")
-    }
-  }
-
-  /// An empty network namespace is used again; one in which a socket is left never is. The kernel collects what jobs leave
-  /// faster than could be waited for, so the socket is held from outside.
-  @Test func aNetworkIsUsedAgainOnlyIfItIsEmpty() async throws {
-    let look = """
-      import os
-      print(os.readlink("/proc/self/ns/net"), open("/proc/self/net/sockstat").readline().strip())
-      """
-    try await withBench { (bench) async throws in
-      func next() async throws -> String {
-        let seen = try await bench.python(look).stdout
-        try #require(seen.hasSuffix(" sockets: used 0\n"), "\(seen)")
-        return seen
-      }
-      var networks: [String] = []
-      for _ in 0..<12 {
-        networks.append(try await next())
-        try await Task.sleep(for: .milliseconds(50))
-      }
-      #expect(Set(networks).count < networks.count, "control: none is used again: \(networks)")
-
-      let (cell, stage) = try await bench.start(["/usr/bin/sleep", "300"])
-      defer { stage.remove() }
-      let job = try #require(try processes(of: cell.uid).first)
-      var holder: pid_t = 0
-      let hold = "import socket, time; kept = socket.socket(socket.AF_UNIX); print(1, flush=True); time.sleep(300)"
-      let (reader, writer) = try Descriptor.pipe()
-      var actions = posix_spawn_file_actions_t()
-      posix_spawn_file_actions_init(&actions)
-      defer { posix_spawn_file_actions_destroy(&actions) }
-      posix_spawn_file_actions_adddup2(&actions, writer.raw, 1)
-      let argv: [String] = ["/usr/bin/nsenter", "-t", job, "-n", "/usr/bin/python3", "-c", hold]
-      let words: [UnsafeMutablePointer<CChar>?] = argv.map { strdup($0) }
-      defer { for word in words { free(word) } }
-      try #require(posix_spawn(&holder, "/usr/bin/nsenter", &actions, nil, words + [nil], environ) == 0)
-      defer {
-        kill(holder, SIGKILL)
-        waitpid(holder, nil, 0)
-      }
-      var byte: UInt8 = 0
-      try #require(read(reader.raw, &byte, 1) == 1)
-      cell.stop(.cancelled)
-      _ = try await bench.finish(cell)
-      for _ in 0..<12 {
-        _ = try await next()
-        try await Task.sleep(for: .milliseconds(50))
-      }
-    }
-  }
-
-  /// Without the empty network namespaces that wait for cells, which are few.
-  private func descriptors(of warden: String) throws -> Int {
-    let links = try names(in: warden + "/fd").map { name in
-      var buffer = [CChar](repeating: 0, count: 256)
-      return readlink(warden + "/fd/" + name, &buffer, 255) > 0
-        ? String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self) : ""
-    }
-    let networks = links.count { $0.hasPrefix("net:[") }
-    #expect(networks <= 64)
-    return links.count - networks
-  }
-
   @Test func noSecretOfTheWorkerIsVisible() async throws {
     setenv("CORDON_TEST_CANARY", "canary-3f1c", 1)
     defer { unsetenv("CORDON_TEST_CANARY") }
@@ -428,5 +269,17 @@ import Testing
     await sandbox.shutdown()
     #expect(!exists(warden))
     #expect(try await eventually { try groups(of: sandbox.facts.wardenProcessID).isEmpty })
+  }
+
+  /// Without the empty network namespaces that wait for cells, which are few.
+  private func descriptors(of warden: String) throws -> Int {
+    let links = try names(in: warden + "/fd").map { name in
+      var buffer = [CChar](repeating: 0, count: 256)
+      return readlink(warden + "/fd/" + name, &buffer, 255) > 0
+        ? String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self) : ""
+    }
+    let networks = links.count { $0.hasPrefix("net:[") }
+    #expect(networks <= 64)
+    return links.count - networks
   }
 }
