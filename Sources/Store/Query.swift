@@ -33,6 +33,17 @@ enum Query: String, CaseIterable {
   case showPolicy = "show_policy"
   case addPrincipal = "add_principal"
   case addQueue = "add_queue"
+  case queues
+  case setQueue = "set_queue"
+  case limitQueue = "limit_queue"
+  case limitTenant = "limit_tenant"
+  case limitLane = "limit_lane"
+  case deadLetters = "dead_letters"
+  case retry
+  case discard
+  case breakers
+  case resetBreaker = "reset_breaker"
+  case snooze
   case ensureLogin = "ensure_login"
 
   /// The file's text.

@@ -41,6 +41,7 @@ public actor Worker {
   private let logger: Logger
 
   private var roster: Roster
+  private var lanes = LaneCursor()
   private var cells: [Int64: RunningCell] = [:]
   private var stopFlags: [Int64: StopFlag] = [:]
   private var id: Int64 = 0
@@ -197,11 +198,16 @@ public actor Worker {
   private func claimWhenWoken() async {
     for await _ in wakeUps {
       guard ContinuousClock.now >= pausedUntil else { continue }
+      let began = ContinuousClock.now
+      guard let search = lanes.search(now: began) else { continue }
       let wanted = roster.beginClaim()
       guard wanted > 0 else { continue }
       var claims: [Claim] = []
       do {
-        claims = try await store.claim(worker: id, limit: wanted)
+        claims = try await store.claim(worker: id, limit: wanted, search: search)
+        lanes.found(claims, by: search, limit: wanted, began: began, now: .now)
+        // Nothing behind what it knew: only a look can find more.
+        if claims.count < wanted, case .known = search { wake.yield() }
       } catch is CancellationError {
       } catch {
         logger.warning("claim failed", metadata: ["error": "\(error)"])

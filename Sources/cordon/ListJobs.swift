@@ -29,17 +29,12 @@ struct ListJobs: AsyncParsableCommand {
   func run() async throws {
     try await database.withStore { store in
       let rows = try await store.jobs(state: state, queue: queue, limit: limit)
-      if json {
-        Terminal.line("[" + rows.joined(separator: ",") + "]")
-        return
-      }
-      var table = Table(["JOB", "STATE", "OUTCOME", "ATTEMPT", "QUEUE", "RUNTIME", "BY", "ENQUEUED"])
-      for row in try rows.map(parseRecord) {
-        table.add(
-          ["job", "state", "outcome", "attempt", "queue", "runtime", "enqueued_by", "enqueued_at"]
-            .map { RecordView.text(row[$0]) })
-      }
-      for line in table.lines { Terminal.line(line) }
+      try Table.show(
+        rows, json: json,
+        columns: [
+          ("JOB", "job"), ("STATE", "state"), ("OUTCOME", "outcome"), ("ATTEMPT", "attempt"), ("QUEUE", "queue"),
+          ("RUNTIME", "runtime"), ("BY", "enqueued_by"), ("ENQUEUED", "enqueued_at"),
+        ])
     }
   }
 }

@@ -48,6 +48,15 @@ struct SpecificationOptions: ParsableArguments {
   @Option(help: "0 (first) to 9 (last).")
   var priority = 4
 
+  @Option(help: "Try up to this many times in all. Default: once.")
+  var attempts: Int?
+
+  @Option(help: "Wait before the second attempt, such as 10s; then twice as long, and so on, up to an hour.")
+  var backoff: String?
+
+  @Option(help: "Jobs of one lane of a tenant share a limit, where an operator set one.")
+  var lane: String?
+
   @Option(help: "Idempotency key: the same key and the same job give the first job's id again.")
   var key: String?
 
@@ -90,6 +99,7 @@ struct SpecificationOptions: ParsableArguments {
     }
     let limits = try limitMembers()
     if !limits.isEmpty { members["limits"] = .object(limits) }
+    if let retry = try retryMember() { members["retry"] = retry }
     return String(decoding: try JSONEncoder().encode(JSONValue.object(members)), as: UTF8.self)
   }
 
@@ -140,6 +150,21 @@ struct SpecificationOptions: ParsableArguments {
     if file.hasSuffix(".sh") { return .bash }
     throw Failure(
       .usage, "FILE: the runtime of '\(file)' is not clear; add --runtime python3|bash, or -- before a command")
+  }
+
+  private func retryMember() throws -> JSONValue? {
+    guard let attempts else {
+      if backoff != nil { throw Failure(.usage, "--backoff: there is nothing to wait for without --attempts") }
+      return nil
+    }
+    var retry: [String: JSONValue] = ["attempts": .integer(Int64(attempts))]
+    if let backoff {
+      guard TimeSpan(backoff) != nil else {
+        throw Failure(.usage, "--backoff: '\(backoff)' is no duration; write 500ms, 30s, 5m or 2h")
+      }
+      retry["delay"] = .string(backoff)
+    }
+    return .object(retry)
   }
 
   private func limitMembers() throws -> [String: JSONValue] {
