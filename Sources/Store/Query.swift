@@ -27,6 +27,7 @@ enum Query: String, CaseIterable {
   case retireWorker = "retire_worker"
   case appendLog = "append_log"
   case readBlob = "read_blob"
+  case readMade = "read_made"
   case reportDrained = "report_drained"
   case workers
   case setPolicy = "set_policy"

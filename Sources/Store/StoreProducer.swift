@@ -19,15 +19,19 @@ extension Store {
   ///   - keyScope: `tenant`, which is the default, or `queue`.
   ///   - keyExpires: seconds after which the key is as if it had never been used; nil is never.
   ///   - lane: jobs of one lane of a tenant share a limit, where an operator set one; nil is the tenant's own lane.
+  ///   - after: jobs of the tenant that must be over before this one may start.
+  ///   - onFailure: what becomes of it when one of those does not succeed: `cancel`, which is the default, or `run`.
   public func enqueue(
     queue: String, specification: String, key: String? = nil, runAt: Date? = nil, priority: Int = 4,
-    startBefore: Date? = nil, keyScope: String? = nil, keyExpires: Double? = nil, lane: String? = nil
+    startBefore: Date? = nil, keyScope: String? = nil, keyExpires: Double? = nil, lane: String? = nil,
+    after: [JobID] = [], onFailure: String? = nil
   ) async throws -> Enqueued {
     let row = try await one(
       .enqueue,
       [
         Parameter(queue), Parameter(specification), Parameter(key), Parameter(runAt), Parameter(priority),
         Parameter(startBefore), Parameter(keyScope), Parameter(keyExpires), Parameter(lane),
+        Parameter(after.map(\.description)), Parameter(onFailure),
       ])
     return Enqueued(job: try Self.jobID(row), created: try row.get("created"))
   }

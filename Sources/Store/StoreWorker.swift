@@ -181,6 +181,20 @@ extension Store {
     }
   }
 
+  /// What a job made that the claimed job's specification names as an input; nil while that job is not over. Refused (42501)
+  /// for any other job and when the lease is gone.
+  public func readMade(worker: Int64, claim: Claim, parent: JobID) async throws -> MadeByJob? {
+    let rows = try await all(
+      .readMade,
+      [
+        Parameter(worker), Parameter(claim.job.description), Parameter(claim.token), Parameter(parent.description),
+      ])
+    guard let row = rows.first else { return nil }
+    return MadeByJob(
+      attempt: try row.get("attempt"), result: try row.get("result"),
+      artifacts: try JSONDecoder().decode([Artifact].self, from: Data(try row.get("artifacts", as: String.self).utf8)))
+  }
+
   private static func held(_ claims: [Claim]) -> [Parameter] {
     [Parameter(claims.map(\.job.description)), Parameter(claims.map(\.token))]
   }

@@ -78,6 +78,14 @@ public struct Claim: Sendable {
   }
 }
 
+/// What the final attempt of a job made.
+public struct MadeByJob: Sendable, Equatable {
+  public let attempt: Int
+  /// JSON text; nil where it wrote none.
+  public let result: String?
+  public let artifacts: [Artifact]
+}
+
 /// What a heartbeat says of a job; a job it does not name goes on.
 public enum HeartbeatVerdict: String, Sendable {
   /// Somebody cancelled it: stop it and report.

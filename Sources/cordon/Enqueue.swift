@@ -37,7 +37,8 @@ struct Enqueue: AsyncParsableCommand {
       let enqueued = try await store.enqueue(
         queue: specification.queue, specification: text, key: specification.key, runAt: runAt,
         priority: specification.priority, startBefore: latest, keyScope: keyScope, keyExpires: expires,
-        lane: specification.lane)
+        lane: specification.lane,
+        after: try specification.parents(), onFailure: specification.onFailure)
       if json {
         Terminal.line(#"{"job":"\#(enqueued.job)","created":\#(enqueued.created)}"#)
       } else {

@@ -15,6 +15,21 @@ struct SpecificationOptions: ParsableArguments {
     name: .customLong("input"), help: ArgumentHelp("A read-only file in the job's /input.", valueName: "NAME=PATH"))
   var inputs: [String] = []
 
+  @Option(
+    name: .customLong("artifact"),
+    help: ArgumentHelp("A file that another job published, in /input.", valueName: "NAME=JOB/PATH"))
+  var artifacts: [String] = []
+
+  @Option(
+    name: .customLong("result"), help: ArgumentHelp("Another job's result, in /input.", valueName: "NAME=JOB"))
+  var results: [String] = []
+
+  @Option(help: "Start only when this job is over; repeat for more.")
+  var after: [String] = []
+
+  @Option(help: "What to do when a job given with --after does not succeed: cancel or run. Default: cancel.")
+  var onFailure: String?
+
   @Option(name: .customLong("env"), help: ArgumentHelp("An environment variable.", valueName: "NAME=VALUE"))
   var environment: [String] = []
 
@@ -72,6 +87,9 @@ struct SpecificationOptions: ParsableArguments {
   /// Largest program or input (`cordon.put_blob`).
   static let blobLimit = 64 << 20
 
+  /// The jobs of --after.
+  func parents() throws -> [JobID] { try after.map { try jobID($0) } }
+
   /// Everything from the first word that is no option of ours belongs to the job, so a mistyped option and a late
   /// `--help` end up there, too.
   func rejectStrayOption(of type: any ParsableCommand.Type) throws {
@@ -88,6 +106,13 @@ struct SpecificationOptions: ParsableArguments {
     for (name, path) in try pairs(inputs, option: "--input", form: "NAME=PATH") {
       let bytes = try readFile(path, field: "--input \(name)")
       sources[name] = .object(["blob": .string(try await store.putBlob(bytes).description)])
+    }
+    for (option, member, given) in [("--artifact", "artifact", artifacts), ("--result", "result", results)] {
+      for (name, made) in try pairs(given, option: option, form: "NAME=JOB") {
+        guard sources.updateValue(.object([member: .string(made)]), forKey: name) == nil else {
+          throw Failure(.usage, "\(option): '\(name)' is given twice")
+        }
+      }
     }
     if !sources.isEmpty { members["inputs"] = .object(sources) }
     try addText(environment, option: "--env", as: "env", to: &members)

@@ -114,6 +114,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "put_blob: producer",
         "queues: auditor operator",
         "read_blob: worker",
+        "read_made: worker",
         "record: auditor operator producer",
         "register_worker: worker",
         "release: worker",

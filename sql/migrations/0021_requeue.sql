@@ -1,5 +1,5 @@
 -- How attempts end and jobs wait again, with what 0017 and 0018 brought: a job that comes back stands in its lane under the
--- rank it had.
+-- rank it had. What 0020 says of blocked jobs holds here as well.
 
 set local role cordon_owner;
 set local search_path = cordon, pg_temp;
@@ -158,10 +158,15 @@ begin
     where r.queue = k.queue and r.lane = k.lane and r.rank = k.rank and r.job = k.id returning r.job, r.attempt
   ), unscheduled as (
     delete from scheduled s using known k where s.job = k.id returning s.job, s.attempt
+  ), unblocked as (
+    delete from blocked b using known k where b.job = k.id returning b.job, 0::smallint as attempt
+  ), freed as (
+    delete from dependency d using known k where d.child = k.id
   ), written as (
     insert into attempt (job, attempt, final, via, tenant, queue, outcome, reason)
     select k.id, w.attempt + 1, true, 'expire', k.tenant, k.queue, 'expired', 'not started before its time was over'
-    from (select * from unready union all select * from unscheduled) w join known k on k.id = w.job
+    from (select * from unready union all select * from unscheduled union all select * from unblocked) w
+    join known k on k.id = w.job
     returning 1
   )
   select count(*) into ended from written;
@@ -180,6 +185,7 @@ declare
 begin
   perform promote(most);
   perform expire(most);
+  perform settle_missed(most);
   with gone as (
     delete from lease where ctid = any (array(
       select l.ctid from lease l left join worker w on w.id = l.worker
@@ -243,8 +249,13 @@ begin
       returning r.attempt
     ), unscheduled as (
       delete from scheduled s where s.job = target.id returning s.attempt
+    ), unblocked as (
+      delete from blocked b where b.job = target.id returning 0::smallint as attempt
+    ), freed as (
+      delete from dependency d where d.child = target.id
     )
-    select attempt + 1 as attempt into waiting from (select * from unready union all select * from unscheduled) w;
+    select attempt + 1 as attempt into waiting
+    from (select * from unready union all select * from unscheduled union all select * from unblocked) w;
     if found then
       insert into attempt (job, attempt, final, via, tenant, queue, outcome, reason)
       values (target.id, waiting.attempt, true, 'cancel', target.tenant, target.queue, 'cancelled',
@@ -279,6 +290,7 @@ language sql stable security definer set search_path = cordon, pg_temp as $$
     union all select 'queued', r.attempt + 1 from job j cross join lateral place(j) p join ready r
       on r.queue = j.queue and r.lane = p.lane and r.rank = p.rank and r.job = j.id where j.id = job_state.id
     union all select 'scheduled', s.attempt + 1 from scheduled s where s.job = id
+    union all select 'blocked', 1 from blocked b where b.job = id
   ) s limit 1
 $$;
 
@@ -290,8 +302,9 @@ declare
   mine constant text := (select p.tenant from principal p where p.role = session_user);
   wanted constant smallint := (select q.id from queue q where q.name = jobs.queue);
 begin
-  if jobs.state not in ('scheduled', 'queued', 'running', 'finished') then
-    perform refuse('22023', 'state', shown(jobs.state) || ' is no state; use scheduled, queued, running or finished');
+  if jobs.state not in ('blocked', 'scheduled', 'queued', 'running', 'finished') then
+    perform refuse('22023', 'state',
+      shown(jobs.state) || ' is no state; use blocked, scheduled, queued, running or finished');
   elsif not coalesce(most between 1 and 1000, false) then
     perform refuse('22023', 'limit', format('%s is not 1 to 1000', coalesce(most::text, 'null')));
   elsif jobs.queue is not null and wanted is null then
@@ -307,6 +320,10 @@ begin
       union all
       (select s.job from scheduled s join lane n on n.id = s.lane where jobs.state = 'scheduled' and (everything or n.tenant = mine)
         and (wanted is null or s.queue = wanted) order by s.job desc limit most)
+      union all
+      (select b.job from blocked b join lane n on n.id = b.lane
+        where jobs.state = 'blocked' and (everything or n.tenant = mine)
+        and (wanted is null or b.queue = wanted) order by b.job desc limit most)
       union all
       (select l.job from lease l where jobs.state = 'running' and (everything or l.tenant = mine)
         and (wanted is null or l.queue = wanted) order by l.job desc limit most)
@@ -462,6 +479,7 @@ language sql stable security definer set search_path = cordon, pg_temp as $$
     'ageing_seconds', q.ageing_ms / 1000.0,
     'queued', (select count(*) from ready r where r.queue = q.id),
     'scheduled', (select count(*) from scheduled s where s.queue = q.id),
+    'blocked', (select count(*) from blocked b where b.queue = q.id),
     'running', (select count(*) from lease l where l.queue = q.id),
     'dead', (select count(*) from dead_letter d where d.queue = q.id),
     'lanes', (select coalesce(jsonb_agg(jsonb_build_object('tenant', l.tenant, 'lane', l.key,
