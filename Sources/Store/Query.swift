@@ -45,6 +45,9 @@ enum Query: String, CaseIterable {
   case breakers
   case resetBreaker = "reset_breaker"
   case snooze
+  case applyRetention = "apply_retention"
+  case setRetention = "set_retention"
+  case retained
   case ensureLogin = "ensure_login"
 
   /// The file's text.
