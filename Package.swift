@@ -61,6 +61,8 @@ let package = Package(
     .target(name: "Jobs", swiftSettings: settings),
     .target(name: "WardenProtocol", swiftSettings: settings),
     .target(name: "CellPool", swiftSettings: settings),
+    // Optimised in debug builds too: its tests go through hundreds of thousands of states.
+    .target(name: "LeaseModel", swiftSettings: settings + [.unsafeFlags(["-O"])]),
 
     // The database.
     .target(name: "EventThread", dependencies: ["CLinux"], swiftSettings: settings),
@@ -119,6 +121,7 @@ let package = Package(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
     .testTarget(name: "WardenProtocolTests", dependencies: ["WardenProtocol"], swiftSettings: settings),
+    .testTarget(name: "LeaseModelTests", dependencies: ["LeaseModel"], swiftSettings: settings),
     .testTarget(name: "CellPoolTests", dependencies: ["CellPool"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "PrivateCluster", "TestKit"], swiftSettings: settings),
