@@ -45,6 +45,8 @@ let package = Package(
     .executable(name: "cordon", targets: ["cordon"]),
     .executable(name: "cordon-warden", targets: ["cordon-warden"]),
     .executable(name: "cordon-cell", targets: ["cordon-cell"]),
+    // Put before a worker's C library by ops/faults.
+    .library(name: "SkewedClock", type: .dynamic, targets: ["CSkewedClock"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -106,6 +108,18 @@ let package = Package(
       ],
       swiftSettings: settings),
 
+    // A fleet under faults.
+    .target(name: "CSkewedClock", cSettings: cSettings),
+    .target(name: "FaultHistory", swiftSettings: settings),
+    .executableTarget(
+      name: "Faults",
+      dependencies: [
+        "FaultHistory", "Jobs", "Postgres", "PrivateCluster", "Store",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Crypto", package: "swift-crypto"),
+      ],
+      swiftSettings: settings),
+
     // Measurements.
     .target(name: "CFloor", cSettings: cSettings),
     .executableTarget(
@@ -133,6 +147,7 @@ let package = Package(
       name: "Journeys",
       dependencies: ["TestKit", "Jobs", "Postgres", .product(name: "Crypto", package: "swift-crypto")],
       swiftSettings: settings),
+    .testTarget(name: "FaultsTests", dependencies: ["FaultHistory", "TestKit"], swiftSettings: settings),
     .testTarget(
       name: "Attacks",
       dependencies: [

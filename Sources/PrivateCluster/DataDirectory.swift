@@ -49,7 +49,11 @@ struct DataDirectory {
 
   /// Starts the server, making the cluster first where there is none. Returns its socket directory and whether it
   /// was running before.
-  func start(durable: Bool) throws(ClusterError) -> (socketDirectory: String, wasRunning: Bool) {
+  ///
+  /// - Parameter settings: further `name=value` of its command line.
+  func start(
+    durable: Bool, settings: [String] = []
+  ) throws(ClusterError) -> (socketDirectory: String, wasRunning: Bool) {
     try makeParents()
     let lock = try holdLock()
     defer { close(lock) }
@@ -66,6 +70,7 @@ struct DataDirectory {
       options += ["fsync=off", "full_page_writes=off", "synchronous_commit=off"]
       options += ["max_connections=\(Self.testConnections)"]
     }
+    options += settings
     let outcome = try asServer(
       [binaries.pgCtl, "start", "-w", "-s", "-t", Self.startSeconds, "-D", data, "-l", log, "-o"]
         + [options.map { "-c \($0)" }.joined(separator: " ")])
@@ -87,6 +92,17 @@ struct DataDirectory {
       rmdir(short)
       unlink(socketRecord)
     }
+  }
+
+  /// Ends the server at once, as a crash does; the next start recovers. Nothing happens where none runs.
+  func crash() throws(ClusterError) {
+    let lock = try holdLock()
+    defer { close(lock) }
+    let binaries = try Binaries.find(version: try recordedVersion())
+    guard try isRunning(binaries) else { return }
+    let outcome = try asServer(
+      [binaries.pgCtl, "stop", "-m", "immediate", "-w", "-s", "-t", Self.stopSeconds, "-D", data])
+    guard outcome.status == 0 else { throw ClusterError("stop", outcome.reason, fix: "see \(log)") }
   }
 
   /// The command that ends the server at once, whatever runs in it; for a directory about to be removed.

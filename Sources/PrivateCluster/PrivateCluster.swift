@@ -17,13 +17,17 @@ public struct PrivateCluster: Sendable {
   /// Starts the server of a directory, making directory and cluster where they are missing, and returns once it
   /// answers.
   ///
-  /// - Parameter durable: false trades every promise of durability for speed; for clusters that are thrown away.
+  /// - Parameters:
+  ///   - durable: false trades every promise of durability for speed; for clusters that are thrown away.
+  ///   - settings: further `name=value` that the server is started with.
   ///
   /// Throws `ClusterError` saying what is missing and how to get it, or `PostgresError` when it does not answer.
-  public static func start(directory: String, durable: Bool = true) async throws -> PrivateCluster {
+  public static func start(
+    directory: String, durable: Bool = true, settings: [String] = []
+  ) async throws -> PrivateCluster {
     let cluster = try await blocking {
       let files = try DataDirectory(directory)
-      let (socketDirectory, wasRunning) = try files.start(durable: durable)
+      let (socketDirectory, wasRunning) = try files.start(durable: durable, settings: settings)
       return PrivateCluster(directory: files.root, socketDirectory: socketDirectory, wasRunning: wasRunning)
     }
     try await cluster.asSuperuser { _ in }
@@ -41,6 +45,12 @@ public struct PrivateCluster: Sendable {
     guard !wasRunning || evenIfAdopted else { return }
     let directory = directory
     try await blocking { try DataDirectory(directory).stop() }
+  }
+
+  /// Ends the server as a crash does, whatever runs in it; `start` on its directory recovers.
+  public func crash() async throws {
+    let directory = directory
+    try await blocking { try DataDirectory(directory).crash() }
   }
 
   /// Makes a database, as a copy of `template` where one is named (to which nobody may be connected).

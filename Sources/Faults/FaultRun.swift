@@ -1,0 +1,97 @@
+import FaultHistory
+import Foundation
+import Postgres
+import Store
+
+/// One run from the first job to the verdict.
+struct FaultRun {
+  let fleet: Fleet
+  let plan: FaultPlan
+  /// How long the fleet may take to finish what it owes once all is well again.
+  let patience: Duration
+  let report: @Sendable (String) -> Void
+
+  struct Outcome: Sendable, Encodable {
+    var seed: UInt64
+    var faults: [String: Int]
+    var seconds: Double
+    var jobs: Int
+    var unacknowledged: Int
+    var attempts: [String: Int]
+    var rescued: Int
+    var late: Int
+    var answersLost: Int
+    var workerExits: [String: Int]
+    var findings: [String]
+  }
+
+  private static let producers = 4
+
+  func perform() async throws -> Outcome {
+    let began = try await fleet.moment()
+    let clock = ContinuousClock.now
+    fleet.serve()
+    let store = Store(pool: fleet.producers)
+    let producer = Producer(store: store, ledger: fleet.ledger, seed: plan.seed, pace: .milliseconds(400))
+    let end = Ending()
+    let producing = (0..<Self.producers).map { number in
+      Task { try await producer.run(number, of: Self.producers, until: end) }
+    }
+    defer { for task in producing { task.cancel() } }
+    try await untilServing()
+    await inject()
+    try Task.checkCancellation()
+    report("the script is over; all is made well again")
+    try await fleet.startServer()
+    end.raise()
+    for task in producing { try await task.value }
+    let limit = ContinuousClock.now + patience
+    while .now < limit, (try? await fleet.owed()) != 0 || fleet.unsettled() != 0 {
+      try await Task.sleep(for: .milliseconds(200))
+    }
+    let exits = await fleet.closeWorkers()
+    var findings = exits.enumerated().filter { $0.element != 0 }.map {
+      "broken: a worker leaves when it is asked to: worker \($0.offset) \($0.element.map { "ended with \($0)" } ?? "had to be killed")"
+    }
+    let history = try await fleet.history(began: began)
+    findings += HistoryChecker(history).check().map(\.description)
+    var workerExits: [String: Int] = [:]
+    for worker in fleet.workers {
+      for (code, count) in await worker.ends { workerExits["\(code)", default: 0] += count }
+    }
+    return Outcome(
+      seed: plan.seed, faults: count(plan.faults.map(\.kind.rawValue)),
+      seconds: (ContinuousClock.now - clock) / .seconds(1), jobs: history.acknowledged.count,
+      unacknowledged: history.jobs.count - history.acknowledged.count,
+      attempts: count(history.attempts.map(\.outcome)), rescued: history.events.filter { $0.what == "rescued" }.count,
+      late: history.events.filter { $0.what == "late" }.count, answersLost: fleet.proxies.map(\.lost).reduce(0, +),
+      workerExits: workerExits, findings: findings)
+  }
+
+  private func count(_ words: [String]) -> [String: Int] {
+    Dictionary(words.map { ($0, 1) }, uniquingKeysWith: +)
+  }
+
+  /// Faults before anybody serves would only delay the start.
+  private func untilServing() async throws {
+    let end = ContinuousClock.now + patience
+    while ContinuousClock.now < end {
+      let rows = try await fleet.ask("SELECT count(*) AS serving FROM cordon.worker")
+      if try rows.first?.get("serving", as: Int.self) == fleet.workers.count { return }
+      try await Task.sleep(for: .milliseconds(100))
+    }
+    throw FaultError("the workers do not serve; see \(fleet.directory)/worker-0.log")
+  }
+
+  private func inject() async {
+    let began = ContinuousClock.now
+    await withTaskGroup(of: Void.self) { group in
+      for (number, fault) in plan.faults.enumerated() {
+        try? await Task.sleep(until: began + fault.at, clock: .continuous)
+        guard !Task.isCancelled else { break }
+        report("\(number + 1)/\(plan.faults.count) \(fault.kind.rawValue) worker \(fault.worker) for \(fault.length)")
+        group.addTask { await fleet.inject(fault) }
+      }
+    }
+  }
+}
