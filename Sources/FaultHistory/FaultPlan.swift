@@ -22,6 +22,8 @@ public enum FaultKind: String, Sendable, CaseIterable, Codable {
   case skewClock
   /// No space is left where PostgreSQL writes.
   case fillDisk
+  /// The primary is gone for good and its synchronous replica takes over.
+  case promoteReplica
 }
 
 /// One fault of a plan.
@@ -76,7 +78,7 @@ public struct FaultPlan: Sendable, Equatable {
   private static func length(_ kind: FaultKind, _ lease: Duration, _ chance: inout SplitMix) -> Duration {
     let share = Double.random(in: 0...1, using: &chance)
     return switch kind {
-    case .killWorker, .killWarden, .terminateBackends, .skewClock: .zero
+    case .killWorker, .killWarden, .terminateBackends, .skewClock, .promoteReplica: .zero
     // From just under a lease to well over it.
     case .pauseWorker, .pauseWarden, .partition: lease * (0.8 + share)
     case .crashDatabase: .seconds(share * 1.5)

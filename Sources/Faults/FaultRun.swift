@@ -21,6 +21,7 @@ struct FaultRun {
     var rescued: Int
     var late: Int
     var answersLost: Int
+    var promotions: Int
     var workerExits: [String: Int]
     var findings: [String]
   }
@@ -64,8 +65,9 @@ struct FaultRun {
       seconds: (ContinuousClock.now - clock) / .seconds(1), jobs: history.acknowledged.count,
       unacknowledged: history.jobs.count - history.acknowledged.count,
       attempts: count(history.attempts.map(\.outcome)), rescued: history.events.filter { $0.what == "rescued" }.count,
-      late: history.events.filter { $0.what == "late" }.count, answersLost: fleet.proxies.map(\.lost).reduce(0, +),
-      workerExits: workerExits, findings: findings)
+      late: history.events.filter { $0.what == "late" }.count,
+      answersLost: fleet.proxies.joined().map(\.lost).reduce(0, +),
+      promotions: fleet.promotions, workerExits: workerExits, findings: findings)
   }
 
   private func count(_ words: [String]) -> [String: Int] {

@@ -53,7 +53,8 @@ struct Faults: AsyncParsableCommand {
     let products = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     let fleet = try await Fleet.start(
       directory: directory, products: URL(fileURLWithPath: products).deletingLastPathComponent().path,
-      workers: workers, fillsDisk: kinds.contains(.fillDisk))
+      workers: workers, fillsDisk: kinds.contains(.fillDisk),
+      replicates: kinds.contains(.promoteReplica))
     let running = Task {
       try await FaultRun(fleet: fleet, plan: plan, patience: .seconds(patience), report: { Self.say($0) }).perform()
     }
@@ -92,6 +93,7 @@ struct Faults: AsyncParsableCommand {
     print("attempts: \(outcome.attempts.values.reduce(0, +)): \(listed(outcome.attempts))")
     print(
       "leases rescued: \(outcome.rescued); late reports refused: \(outcome.late); answers lost: \(outcome.answersLost)")
+    print("replicas promoted: \(outcome.promotions)")
     print("workers that ended by themselves, by exit code: \(listed(outcome.workerExits))")
     for finding in outcome.findings.prefix(Self.mostShown) { print(finding) }
     print(outcome.findings.isEmpty ? "every promise was kept" : "\(outcome.findings.count) findings")

@@ -10,8 +10,9 @@ import Synchronization
 // A fleet is a private PostgreSQL with durability on, a proxy for each client, workers that run the real `cordon worker`
 // with real cells, and producers. Everything lies in one directory:
 //
-//   postgres/    the cluster, where the run fills a disk on a filesystem of its own (`disk.img`, loop-mounted here)
-//   proxy/N/     the socket that worker N knows as its database; proxy/p is the producers'
+//   postgres/    a cluster, where the run fills a disk on a filesystem of its own (`postgres.img`, loop-mounted here)
+//   replica/     the other one, where the run promotes; they change places each time
+//   proxy/N.a/   the socket that worker N knows as its first database; N.b is the second one's, p.a the producers'
 //   worker-N/    the state of worker N, kept from one of its processes to the next; worker-N.log is what they say
 //   artifacts/   the approved directory of all of them
 //   told         what the producers were told
@@ -32,59 +33,78 @@ final class Fleet: Sendable {
   /// The directory of the built executables.
   let products: String
   let workers: [WorkerSlot]
-  /// Of worker N the Nth; the last one is the producers'.
-  let proxies: [Proxy]
+  /// Those of worker N are the Nth, one for each cluster; the last ones are the producers'.
+  let proxies: [[Proxy]]
   let producers: Pool
-  let superuser: ConnectionSettings
   let ledger: Ledger
   let server = Turn()
   let disk: Disk?
+  private let pair: Mutex<Pair>
   private let supervisors: Mutex<[Task<Void, Never>]> = Mutex([])
 
-  var clusterDirectory: String { directory + "/postgres" }
+  /// So that a run of hours stays within its disk.
+  static let settings = ["max_wal_size=128MB", "min_wal_size=80MB"]
+
+  var primary: PrivateCluster { pair.withLock { $0.primary } }
+  var replica: PrivateCluster? { pair.withLock { $0.replica } }
+  var promotions: Int { pair.withLock { $0.promotions } }
+  var superuser: ConnectionSettings {
+    ConnectionSettings(primary.url(database: Self.database), applicationName: "faults", connectTimeout: .seconds(2))
+  }
   var artifacts: String { directory + "/artifacts" }
   var log: String { directory + "/faults.log" }
 
+  /// Which cluster is which. Changed only by who has the turn.
+  struct Pair: Sendable {
+    var primary: PrivateCluster
+    var replica: PrivateCluster?
+    var promotions = 0
+  }
+
   /// Starts the database; nobody serves yet.
-  static func start(directory: String, products: String, workers: Int, fillsDisk: Bool) async throws -> Fleet {
+  static func start(
+    directory: String, products: String, workers: Int, fillsDisk: Bool, replicates: Bool
+  ) async throws -> Fleet {
     let disk = fillsDisk ? try await Disk.mount(at: directory + "/postgres", log: directory + "/faults.log") : nil
     do {
-      let cluster = try await PrivateCluster.start(directory: directory + "/postgres", settings: Disk.settings)
+      let cluster = try await PrivateCluster.start(directory: directory + "/postgres", settings: settings)
       try await cluster.createDatabase(database)
-      return try await Fleet(
-        directory: directory, products: products, workers: workers, cluster: cluster, disk: disk)
+      let replica =
+        replicates ? try await cluster.makeReplica(directory: directory + "/replica", settings: settings) : nil
+      let fleet = try await Fleet(
+        directory: directory, products: products, workers: workers, disk: disk,
+        pair: Pair(primary: cluster, replica: replica))
+      if replicates { try await fleet.waitForReplica() }
+      return fleet
     } catch {
-      try? await PrivateCluster.start(directory: directory + "/postgres").crash()
+      for name in ["postgres", "replica"] {
+        try? await PrivateCluster.start(directory: "\(directory)/\(name)").crash()
+      }
       await disk?.unmount()
       throw error
     }
   }
 
   private init(
-    directory: String, products: String, workers: Int, cluster: PrivateCluster, disk: Disk?
+    directory: String, products: String, workers: Int, disk: Disk?, pair: Pair
   ) async throws {
     self.directory = directory
     self.products = products
     self.disk = disk
-    superuser = ConnectionSettings(cluster.url(database: Self.database), applicationName: "faults")
+    self.pair = Mutex(pair)
     ledger = try Ledger(path: directory + "/told")
-
-    let pool = Pool(superuser, maximum: 1)
-    let store = Store(pool: pool)
-    try await store.migrate()
-    try await store.ensureLogin(role: Self.producerRole, groups: ["cordon_producer"])
-    try await store.ensureLogin(role: Self.workerRole, groups: ["cordon_worker"])
-    try await store.addPrincipal(role: Self.producerRole, tenant: "faults")
-    try await store.addPrincipal(role: Self.workerRole, tenant: nil)
-    await pool.close()
-
     let names = (0..<workers).map(String.init) + ["p"]
-    proxies = try names.map {
-      try Proxy(directory: "\(directory)/proxy/\($0)", upstream: cluster.socketDirectory)
+    let clusters = [pair.primary, pair.replica].compactMap { $0 }
+    proxies = try names.map { name in
+      try zip(["a", "b"], clusters).map { side, cluster in
+        try Proxy(directory: "\(directory)/proxy/\(name).\(side)", upstream: cluster.socketDirectory)
+      }
     }
     let proxies = proxies
-    func url(_ proxy: Proxy, _ role: String) -> String {
-      "host=\(proxy.directory) port=5432 dbname=\(Self.database) user=\(role)"
+    func url(_ proxies: [Proxy], _ role: String) -> String {
+      let hosts = proxies.map(\.directory).joined(separator: ",")
+      let ports = proxies.map { _ in "5432" }.joined(separator: ",")
+      return "host=\(hosts) port=\(ports) dbname=\(Self.database) user=\(role) target_session_attrs=read-write"
     }
     producers = Pool(
       ConnectionSettings(
@@ -99,6 +119,15 @@ final class Fleet: Sendable {
           "--drain-timeout", "10s",
         ], log: "\(directory)/worker-\(number).log")
     }
+
+    let pool = Pool(superuser, maximum: 1)
+    let store = Store(pool: pool)
+    try await store.migrate()
+    try await store.ensureLogin(role: Self.producerRole, groups: ["cordon_producer"])
+    try await store.ensureLogin(role: Self.workerRole, groups: ["cordon_worker"])
+    try await store.addPrincipal(role: Self.producerRole, tenant: "faults")
+    try await store.addPrincipal(role: Self.workerRole, tenant: nil)
+    await pool.close()
   }
 
   /// Starts the workers and sees to it that they run.
@@ -120,12 +149,17 @@ final class Fleet: Sendable {
     }
   }
 
-  /// Starts the server where it is down.
+  /// Takes the roles of the two clusters from one to the other.
+  func change(_ body: (inout Pair) -> Void) { pair.withLock { body(&$0) } }
+
+  /// Starts the servers that are down.
   func startServer() async throws {
     // The start of a server that has to recover may take longer than its first caller waits.
     for attempt in 1... {
       do {
-        _ = try await PrivateCluster.start(directory: clusterDirectory, settings: Disk.settings)
+        for cluster in [primary, replica].compactMap({ $0 }) {
+          _ = try await PrivateCluster.start(directory: cluster.directory, settings: Self.settings)
+        }
         return
       } catch {
         guard attempt < 20 else { throw error }
@@ -152,8 +186,8 @@ final class Fleet: Sendable {
   func close() async {
     _ = await closeWorkers()
     await producers.close()
-    for proxy in proxies { proxy.close() }
-    try? await PrivateCluster.start(directory: clusterDirectory, settings: Disk.settings).crash()
+    for proxy in proxies.joined() { proxy.close() }
+    for cluster in [primary, replica].compactMap({ $0 }) { try? await cluster.crash() }
     await disk?.unmount()
   }
 }

@@ -105,6 +105,29 @@ struct DataDirectory {
     guard outcome.status == 0 else { throw ClusterError("stop", outcome.reason, fix: "see \(log)") }
   }
 
+  /// Replaces what is there by a copy of the cluster behind a socket, set up to follow it. No server may run here.
+  func copy(from socketDirectory: String) throws(ClusterError) {
+    try makeParents()
+    let lock = try holdLock()
+    defer { close(lock) }
+    let emptied = try Command(arguments: ["/usr/bin/rm", "-rf", "--", data]).run()
+    guard emptied.status == 0 else { throw ClusterError("copy", emptied.reason) }
+    try makeServerDirectory(data)
+    try requireReach()
+    let copied = try asServer(
+      [try Binaries.find().directory + "/pg_basebackup", "-D", data, "-h", socketDirectory, "-p", "5432"]
+        + ["-U", PrivateCluster.superuser, "--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf"])
+    guard copied.status == 0 else { throw ClusterError("copy", copied.reason) }
+  }
+
+  func promote() throws(ClusterError) {
+    let lock = try holdLock()
+    defer { close(lock) }
+    let binaries = try Binaries.find(version: try recordedVersion())
+    let outcome = try asServer([binaries.pgCtl, "promote", "-w", "-s", "-t", Self.startSeconds, "-D", data])
+    guard outcome.status == 0 else { throw ClusterError("promote", outcome.reason, fix: "see \(log)") }
+  }
+
   /// The command that ends the server at once, whatever runs in it; for a directory about to be removed.
   func immediateStop() throws(ClusterError) -> [String] {
     account.prefix + [try Binaries.find().pgCtl, "stop", "-m", "immediate", "-w", "-s", "-D", data]

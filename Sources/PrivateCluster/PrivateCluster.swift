@@ -85,7 +85,7 @@ public struct PrivateCluster: Sendable {
 }
 
 /// Runs blocking work away from the threads that tasks share.
-private func blocking<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
+func blocking<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
   try await withCheckedThrowingContinuation { continuation in
     DispatchQueue.global().async { continuation.resume(with: Result(catching: work)) }
   }

@@ -5,9 +5,6 @@ import PrivateCluster
 /// A filesystem of its own beneath PostgreSQL, small enough to fill.
 struct Disk: Sendable {
   private static let bytes: off_t = 1 << 30
-  /// So that a run of hours stays within it.
-  static let settings = ["max_wal_size=128MB", "min_wal_size=80MB"]
-
   let mountPoint: String
   private let log: String
 

@@ -19,6 +19,7 @@ extension Fleet {
     case .partition: await partition(fault.worker, for: fault.length, cut: fault.variant)
     case .skewClock: await worker.restart(with: Clock.environment(ahead: fault.variant, products: products))
     case .fillDisk: await fillDisk(for: fault.length)
+    case .promoteReplica: await promoteReplica()
     }
   }
 }

@@ -5,8 +5,7 @@ extension Fleet {
   /// The server is gone without a word, for a while; the next one recovers from its log.
   func crashDatabase(for length: Duration) async {
     await server.take {
-      let cluster = try? await PrivateCluster.start(directory: clusterDirectory, settings: Disk.settings)
-      try? await cluster?.crash()
+      try? await primary.crash()
       try? await Task.sleep(for: length)
       try? await startServer()
     }
