@@ -59,6 +59,7 @@ let package = Package(
 
     // Values and state machines; no I/O.
     .target(name: "Jobs", swiftSettings: settings),
+    .target(name: "Schedules", dependencies: ["Jobs"], swiftSettings: settings),
     .target(name: "WardenProtocol", swiftSettings: settings),
     .target(name: "CellPool", swiftSettings: settings),
 
@@ -118,6 +119,8 @@ let package = Package(
     .target(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
+    .testTarget(
+      name: "SchedulesTests", dependencies: ["Jobs", "Schedules"], swiftSettings: settings),
     .testTarget(name: "WardenProtocolTests", dependencies: ["WardenProtocol"], swiftSettings: settings),
     .testTarget(name: "CellPoolTests", dependencies: ["CellPool"], swiftSettings: settings),
     .testTarget(
