@@ -70,7 +70,7 @@ let package = Package(
     .plugin(name: "EmbedSQL", capability: .buildTool(), dependencies: ["EmbedSQLTool"], path: "Sources/EmbedSQL"),
     .target(
       name: "Store",
-      dependencies: ["Jobs", "Postgres", .product(name: "Crypto", package: "swift-crypto")],
+      dependencies: ["Jobs", "Schedules", "Postgres", .product(name: "Crypto", package: "swift-crypto")],
       swiftSettings: settings, plugins: ["EmbedSQL"]),
     .target(name: "PrivateCluster", dependencies: ["Postgres"], swiftSettings: settings),
 
@@ -93,12 +93,14 @@ let package = Package(
     // The loop and the command line.
     .target(
       name: "Worker",
-      dependencies: ["Jobs", "Postgres", "Store", "Sandbox", .product(name: "Logging", package: "swift-log")],
+      dependencies: [
+        "Jobs", "Schedules", "Postgres", "Store", "Sandbox", .product(name: "Logging", package: "swift-log"),
+      ],
       swiftSettings: settings),
     .executableTarget(
       name: "cordon",
       dependencies: [
-        "Jobs", "Store", "Sandbox", "Kernel", "Postgres", "Worker", "PrivateCluster",
+        "Jobs", "Schedules", "Store", "Sandbox", "Kernel", "Postgres", "Worker", "PrivateCluster",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
@@ -125,7 +127,8 @@ let package = Package(
     .testTarget(name: "CellPoolTests", dependencies: ["CellPool"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "PrivateCluster", "TestKit"], swiftSettings: settings),
-    .testTarget(name: "StoreTests", dependencies: ["Jobs", "Postgres", "Store", "TestKit"], swiftSettings: settings),
+    .testTarget(
+      name: "StoreTests", dependencies: ["Jobs", "Schedules", "Postgres", "Store", "TestKit"], swiftSettings: settings),
     .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: settings),
     .testTarget(name: "SandboxTests", dependencies: ["Jobs", "Kernel", "Sandbox", "TestKit"], swiftSettings: settings),
     .testTarget(name: "WorkerTests", dependencies: ["Worker", "Jobs", "Store", "Sandbox"], swiftSettings: settings),
