@@ -18,6 +18,15 @@ public struct Zone: Hashable, Sendable {
     self.timeZone = timeZone
   }
 
+  /// The wall clock at an instant with its offset from UTC and its day of the week: `Sun 2026-03-29T03:00:00+02:00`.
+  public func text(of instant: Date) -> String {
+    let offset = timeZone.secondsFromGMT(for: instant)
+    let date = CivilDate(
+      dayNumber: CivilDate.floored(Int(instant.timeIntervalSince1970.rounded(.down)) + offset, secondsInDay))
+    let clock = instant.formatted(Date.ISO8601FormatStyle(timeZoneSeparator: .colon, timeZone: timeZone))
+    return "\(date.weekday.abbreviation.capitalized) \(clock)"
+  }
+
   /// Instants from one jump of the offset to the next.
   struct Segment {
     /// The instant of the jump before; nil where there was none in the last two days, which is all that matters to
