@@ -59,6 +59,7 @@ let package = Package(
 
     // Values and state machines; no I/O.
     .target(name: "Jobs", swiftSettings: settings),
+    .target(name: "Schedules", dependencies: ["Jobs"], swiftSettings: settings),
     .target(name: "WardenProtocol", swiftSettings: settings),
     .target(name: "CellPool", swiftSettings: settings),
 
@@ -69,7 +70,7 @@ let package = Package(
     .plugin(name: "EmbedSQL", capability: .buildTool(), dependencies: ["EmbedSQLTool"], path: "Sources/EmbedSQL"),
     .target(
       name: "Store",
-      dependencies: ["Jobs", "Postgres", .product(name: "Crypto", package: "swift-crypto")],
+      dependencies: ["Jobs", "Schedules", "Postgres", .product(name: "Crypto", package: "swift-crypto")],
       swiftSettings: settings, plugins: ["EmbedSQL"]),
     .target(name: "PrivateCluster", dependencies: ["Postgres"], swiftSettings: settings),
 
@@ -92,12 +93,14 @@ let package = Package(
     // The loop and the command line.
     .target(
       name: "Worker",
-      dependencies: ["Jobs", "Postgres", "Store", "Sandbox", .product(name: "Logging", package: "swift-log")],
+      dependencies: [
+        "Jobs", "Schedules", "Postgres", "Store", "Sandbox", .product(name: "Logging", package: "swift-log"),
+      ],
       swiftSettings: settings),
     .executableTarget(
       name: "cordon",
       dependencies: [
-        "Jobs", "Store", "Sandbox", "Kernel", "Postgres", "Worker", "PrivateCluster",
+        "Jobs", "Schedules", "Store", "Sandbox", "Kernel", "Postgres", "Worker", "PrivateCluster",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
@@ -123,11 +126,14 @@ let package = Package(
     .target(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
+    .testTarget(
+      name: "SchedulesTests", dependencies: ["Jobs", "Schedules"], exclude: ["reference.py"], swiftSettings: settings),
     .testTarget(name: "WardenProtocolTests", dependencies: ["WardenProtocol"], swiftSettings: settings),
     .testTarget(name: "CellPoolTests", dependencies: ["CellPool"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "PrivateCluster", "TestKit"], swiftSettings: settings),
-    .testTarget(name: "StoreTests", dependencies: ["Jobs", "Postgres", "Store", "TestKit"], swiftSettings: settings),
+    .testTarget(
+      name: "StoreTests", dependencies: ["Jobs", "Schedules", "Postgres", "Store", "TestKit"], swiftSettings: settings),
     .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: settings),
     .testTarget(name: "SandboxTests", dependencies: ["Jobs", "Kernel", "Sandbox", "TestKit"], swiftSettings: settings),
     .testTarget(name: "WorkerTests", dependencies: ["Worker", "Jobs", "Store", "Sandbox"], swiftSettings: settings),

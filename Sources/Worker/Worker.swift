@@ -13,6 +13,7 @@ import Store
 //   heartbeats  one row a worker, whatever it holds; the answer names attempts to cancel and attempts lost
 //   fence       ends every cell once a whole lease has passed without an acknowledged heartbeat
 //   rescues     gives attempts of silent workers back to their queues, in small batches
+//   schedules   fires what is due; each worker looks, and the database lets one of them have each turn
 //   wake-ups    LISTEN: new work, cancellations
 //   canary      looks from inside a cell again, every few minutes
 //
@@ -108,6 +109,7 @@ public actor Worker {
       group.addTask { await self.paceHeartbeats() }
       group.addTask { await self.fence() }
       group.addTask { await self.rescue() }
+      group.addTask { await self.fireSchedules() }
       group.addTask { await self.listen() }
       group.addTask { await self.claimWhenWoken() }
       group.addTask { await self.poll() }
@@ -348,6 +350,20 @@ public actor Worker {
         if !Task.isCancelled { logger.warning("rescue failed", metadata: ["error": "\(error)"]) }
       }
       try? await Task.sleep(for: .seconds(pause * Double.random(in: 0.75...1.25)))
+    }
+  }
+
+  private func fireSchedules() async {
+    let firing = ScheduleFiring(store: store, logger: logger)
+    while !Task.isCancelled {
+      var pause = ScheduleFiring.longestPause
+      do {
+        pause = try await firing.fireDue()
+      } catch {
+        if !Task.isCancelled { logger.warning("looking at schedules failed", metadata: ["error": "\(error)"]) }
+      }
+      // With jitter, so that a fleet does not ask at the same moment.
+      try? await Task.sleep(for: pause + .milliseconds(Int64.random(in: 0...100)))
     }
   }
 
