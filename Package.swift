@@ -105,11 +105,12 @@ let package = Package(
       swiftSettings: settings),
 
     // Measurements.
+    .target(name: "BenchReport", dependencies: ["Jobs"], swiftSettings: settings),
     .target(name: "CFloor", cSettings: cSettings),
     .executableTarget(
       name: "SandboxBench",
       dependencies: [
-        "CFloor", "Jobs", "Kernel", "Sandbox",
+        "BenchReport", "CFloor", "Jobs", "Kernel", "Sandbox",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
