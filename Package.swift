@@ -107,6 +107,7 @@ let package = Package(
     // Measurements.
     .target(name: "BenchReport", dependencies: ["Jobs"], swiftSettings: settings),
     .target(name: "CFloor", cSettings: cSettings),
+    .target(name: "CQueueFloor", dependencies: ["CPostgres"], cSettings: cSettings),
     .executableTarget(
       name: "SandboxBench",
       dependencies: [
@@ -114,6 +115,15 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
+
+    .executableTarget(
+      name: "QueueBench",
+      dependencies: [
+        "BenchReport", "CQueueFloor", "Jobs", "Postgres", "PrivateCluster", "Sandbox", "Store", "Worker",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings, plugins: ["EmbedSQL"]),
 
     // Tests.
     .target(
