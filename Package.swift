@@ -115,7 +115,6 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
-
     .executableTarget(
       name: "QueueBench",
       dependencies: [
@@ -124,6 +123,11 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings, plugins: ["EmbedSQL"]),
+
+    // What the queue's page shows, compiled with everything else and run by a journey.
+    .executableTarget(
+      name: "ExampleProducer", dependencies: ["Postgres", "Store"], path: "ops/examples/queue",
+      exclude: ["producer.py", "producer.sql"], swiftSettings: settings),
 
     // Tests.
     .target(

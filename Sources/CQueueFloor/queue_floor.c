@@ -134,10 +134,11 @@ static int batch(struct queue_floor_session *session, const PGresult *claimed, l
 long queue_floor_drain(struct queue_floor_session *session, long *round_trips, char *error, size_t size) {
   char most[16];
   snprintf(most, sizeof most, "%d", session->floor->batch);
-  const char *const values[] = {session->worker, most};
+  // At every lane with somebody waiting, from the first.
+  const char *const values[] = {session->worker, most, "{}", "{}", "0"};
   long done = 0;
   while (1) {
-    PGresult *claimed = run(session, "claim", 2, values, error, size);
+    PGresult *claimed = run(session, "claim", 5, values, error, size);
     if (!claimed) return -1;
     *round_trips += 1;
     const int count = PQntuples(claimed) ? batch(session, claimed, round_trips, error, size) : 0;

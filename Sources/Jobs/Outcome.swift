@@ -19,6 +19,8 @@ public enum Outcome: Equatable, Hashable, Sendable {
   case lost
   /// The worker could not or would not run it as specified; no job byte ran.
   case refused
+  /// The job had not started when its time to start was over; no job byte ran.
+  case expired
 
   /// The word the record, the database and the command line use.
   public var name: String {
@@ -32,6 +34,7 @@ public enum Outcome: Equatable, Hashable, Sendable {
     case .cancelled: "cancelled"
     case .lost: "lost"
     case .refused: "refused"
+    case .expired: "expired"
     }
   }
 

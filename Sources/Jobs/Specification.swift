@@ -16,19 +16,27 @@ public enum Source: Codable, Equatable, Sendable {
   case blob(Digest)
   /// A file beneath the input root that the worker's operator approved; relative, without `..`.
   case path(String)
+  /// The result document of another job of the tenant, by its id.
+  case result(String)
+  /// A file that another job of the tenant published: its id, a slash, and the artifact's path.
+  case artifact(String)
 
-  enum CodingKeys: String, CodingKey { case text, blob, path }
+  enum CodingKeys: String, CodingKey, CaseIterable { case text, blob, path, result, artifact }
 
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
     guard container.allKeys.count == 1, let key = container.allKeys.first else {
       throw DecodingError.dataCorrupted(
-        .init(codingPath: decoder.codingPath, debugDescription: "exactly one of text, blob, path"))
+        .init(
+          codingPath: decoder.codingPath,
+          debugDescription: "exactly one of \(CodingKeys.allCases.map(\.rawValue).joined(separator: ", "))"))
     }
     switch key {
     case .text: self = .text(try container.decode(String.self, forKey: key))
     case .blob: self = .blob(try container.decode(Digest.self, forKey: key))
     case .path: self = .path(try container.decode(String.self, forKey: key))
+    case .result: self = .result(try container.decode(String.self, forKey: key))
+    case .artifact: self = .artifact(try container.decode(String.self, forKey: key))
     }
   }
 
@@ -38,6 +46,8 @@ public enum Source: Codable, Equatable, Sendable {
     case .text(let text): try container.encode(text, forKey: .text)
     case .blob(let digest): try container.encode(digest, forKey: .blob)
     case .path(let path): try container.encode(path, forKey: .path)
+    case .result(let job): try container.encode(job, forKey: .result)
+    case .artifact(let name): try container.encode(name, forKey: .artifact)
     }
   }
 }

@@ -18,7 +18,8 @@ struct CordonDatabase: Sendable {
   static let specification = #"{"runtime": "exec", "argv": ["/usr/bin/true"]}"#
 
   /// Migrates what every database of Cordon's is a copy of.
-  static func makeTemplate(_ server: QueueServer) async throws {
+  /// - Parameter trial: SQL that a superuser runs after the migrations.
+  static func makeTemplate(_ server: QueueServer, trial: String? = nil) async throws {
     try await server.cluster.createDatabase(template)
     let pool = server.pool(template)
     do {
@@ -33,6 +34,7 @@ struct CordonDatabase: Sendable {
       throw error
     }
     await pool.close()
+    if let trial { try await server.execute(template, trial) }
   }
 
   func create() async throws {

@@ -2,10 +2,11 @@ import BenchReport
 import Jobs
 import Store
 import Synchronization
+import Worker
 
 // Cordon through its store, as a worker calls it: claim, start, complete, each durable before the next, on connections
 // of the pool that a worker has. What is left out is everything between start and complete: no cell is made, nothing is
-// staged, streamed or collected, and the attempt's attribution is empty. Each client is a worker of its own with a
+// staged, streamed or collected, and the attempt's attribution is empty. Where a claim looks is the worker's `LaneCursor`. Each client is a worker of its own with a
 // session of its own. A worker with cells calls start and complete once for each attempt; here they take the whole batch
 // of a claim, as the statements allow and as the peers do.
 
@@ -85,12 +86,20 @@ struct CordonQueue: QueueContender {
   ) async throws -> (jobs: Int, roundTrips: Int) {
     var jobs = 0
     var roundTrips = 0
+    var lanes = LaneCursor()
     while microseconds() < deadline {
       let share = wanted.take(batch)
       if share == 0 { break }
-      let claims = try await store.claim(worker: worker, limit: share)
+      let began = ContinuousClock.now
+      let search = lanes.search(now: began) ?? .look(behind: 0)
+      let claims = try await store.claim(worker: worker, limit: share, search: search)
+      lanes.found(claims, by: search, limit: share, began: began, now: .now)
       roundTrips += 1
-      if claims.isEmpty { break }
+      wanted.giveBack(share - claims.count)
+      if claims.isEmpty {
+        guard case .look = search else { continue }
+        break
+      }
       try await finish(claims, store, worker)
       roundTrips += 2
       jobs += claims.count
@@ -123,4 +132,7 @@ private final class Wanted: Sendable {
     let before = left.subtract(most, ordering: .relaxed).oldValue
     return max(0, min(most, before))
   }
+
+  /// What a claim did not bring.
+  func giveBack(_ jobs: Int) { left.add(jobs, ordering: .relaxed) }
 }

@@ -1,5 +1,6 @@
 import BenchReport
 import Store
+import Worker
 
 // A worker that waits, as the real one does: it listens, and looks by itself every second besides. Each wake-up claims
 // until a claim brings less than was asked for, which also tells producers that somebody is idle.
@@ -12,8 +13,8 @@ struct CordonServing: Sendable {
 
   private static let pollInterval = Duration.seconds(1)
 
-  /// Serves until it is cancelled; `began` is told of each job at the moment its code might start.
-  func run(_ began: @escaping @Sendable (String, Double) -> Void) async throws {
+  /// Serves until it is cancelled; `begun` is told of each job at the moment its code might start.
+  func run(_ begun: @escaping @Sendable (String, Double) -> Void) async throws {
     let store = home.store(CordonDatabase.worker)
     let worker = try await home.register(store, slots: slots)
     let (wakeUps, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
@@ -27,7 +28,8 @@ struct CordonServing: Sendable {
       }
     }
     do {
-      for await _ in wakeUps { try await work(store, worker, began) }
+      var lanes = LaneCursor()
+      for await _ in wakeUps { try await work(store, worker, &lanes, begun) }
     } catch {
       if !Task.isCancelled { throw error }
     }
@@ -37,14 +39,17 @@ struct CordonServing: Sendable {
   }
 
   private func work(
-    _ store: Store, _ worker: Int64, _ began: @Sendable (String, Double) -> Void
+    _ store: Store, _ worker: Int64, _ lanes: inout LaneCursor, _ begun: @Sendable (String, Double) -> Void
   ) async throws {
     while !Task.isCancelled {
-      let claims = try await store.claim(worker: worker, limit: slots)
+      let began = ContinuousClock.now
+      guard let search = lanes.search(now: began) else { return }
+      let claims = try await store.claim(worker: worker, limit: slots, search: search)
+      lanes.found(claims, by: search, limit: slots, began: began, now: .now)
       if !claims.isEmpty {
-        try await CordonQueue.finish(claims, store, worker) { began($0.job.description, microseconds()) }
+        try await CordonQueue.finish(claims, store, worker) { begun($0.job.description, microseconds()) }
       }
-      if claims.count < slots { return }
+      if claims.count < slots, case .look = search { return }
     }
   }
 }

@@ -11,6 +11,10 @@ struct QueueCommand: AsyncParsableCommand {
   var json = false
   @Flag(help: "A rough look in a few minutes: fewer jobs, fewer rows; numbers are not stable.")
   var quick = false
+  @Option(
+    name: .customLong("try"), help: "SQL to run after the migrations: a change that is to be measured before it is one."
+  )
+  var trial: String?
   @Option(help: "The Python that has the peers installed. Default: none, and every peer is absent.")
   var python: String?
   @Option(help: "The driver that runs the peers.")
@@ -21,11 +25,12 @@ struct QueueCommand: AsyncParsableCommand {
   func run() async throws {
     Interrupt.listen()
     let plan = quick ? Plan.quick : Plan.full
-    var results = QueueResults(plan: plan)
+    var results = QueueResults(plan: plan, trial: trial)
     let server = try await QueueServer.start()
     defer { server.remove() }
     results.commit = try await server.commitLatency()
-    try await CordonDatabase.makeTemplate(server)
+    let changes = try trial.map { try String(contentsOfFile: $0, encoding: .utf8) }
+    try await CordonDatabase.makeTemplate(server, trial: changes)
     let cordon = CordonQueue(home: CordonDatabase(server: server, name: "cordon"))
     let floor = FloorQueue(cordon: CordonQueue(home: CordonDatabase(server: server, name: "floor")))
     let peers = try await peers(server, &results)

@@ -47,6 +47,8 @@ struct QueueRow: Sendable {
 /// Everything one run found.
 struct QueueResults: Sendable {
   var plan: Plan
+  /// A file of SQL that is no migration; what was measured is not what is installed.
+  var trial: String?
   /// Microseconds.
   var commit: Double?
   var rows: [QueueRow] = []
@@ -94,6 +96,7 @@ struct QueueResults: Sendable {
       "rows": .array(
         rows.map(\.json) + absent.map { ["contender": .string($0.name), "absent": .string($0.reason)] }),
       "not_measured": .object(missing.mapValues { .string($0) }), "plan": .string(plan.text),
+      "trial": trial.map { .string($0) } ?? .null,
       "commit_p50_us": JSONValue(commit, digits: 1),
     ]
   }

@@ -9,6 +9,7 @@ extension QueueResults {
       row takes \(commit.shown(0)) µs here. \(plan.text).
       Medians of rounds that take turns. dead: row versions that died, for each job; trips: answers that the clients waited
       for, for each job. The clock of a peer starts with its first job and stops when the last result is acknowledged.
+      \(trial.map { "NOT AS INSTALLED: \($0) was run after the migrations." } ?? "")
 
       \(table(of: QueueRow.Scenario.allCases.filter { ![.cells, .sandboxed].contains($0) }))
       With sandboxes: /usr/bin/true in a cell of its own, without a database, and as a job from the queue to its record.

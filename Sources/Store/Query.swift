@@ -27,12 +27,27 @@ enum Query: String, CaseIterable {
   case retireWorker = "retire_worker"
   case appendLog = "append_log"
   case readBlob = "read_blob"
+  case readMade = "read_made"
   case reportDrained = "report_drained"
   case workers
   case setPolicy = "set_policy"
   case showPolicy = "show_policy"
   case addPrincipal = "add_principal"
   case addQueue = "add_queue"
+  case queues
+  case setQueue = "set_queue"
+  case limitQueue = "limit_queue"
+  case limitTenant = "limit_tenant"
+  case limitLane = "limit_lane"
+  case deadLetters = "dead_letters"
+  case retry
+  case discard
+  case breakers
+  case resetBreaker = "reset_breaker"
+  case snooze
+  case applyRetention = "apply_retention"
+  case setRetention = "set_retention"
+  case retained
   case ensureLogin = "ensure_login"
 
   /// The file's text.

@@ -15,18 +15,32 @@ extension Store {
   ///     one under the same key is refused.
   ///   - runAt: not before this moment, by the database's clock.
   ///   - priority: 0 to 9, lower first.
+  ///   - startBefore: not after this moment; a job that has not started by then ends as `expired`.
+  ///   - keyScope: `tenant`, which is the default, or `queue`.
+  ///   - keyExpires: seconds after which the key is as if it had never been used; nil is never.
+  ///   - lane: jobs of one lane of a tenant share a limit, where an operator set one; nil is the tenant's own lane.
+  ///   - after: jobs of the tenant that must be over before this one may start.
+  ///   - onFailure: what becomes of it when one of those does not succeed: `cancel`, which is the default, or `run`.
   public func enqueue(
-    queue: String, specification: String, key: String? = nil, runAt: Date? = nil, priority: Int = 4
+    queue: String, specification: String, key: String? = nil, runAt: Date? = nil, priority: Int = 4,
+    startBefore: Date? = nil, keyScope: String? = nil, keyExpires: Double? = nil, lane: String? = nil,
+    after: [JobID] = [], onFailure: String? = nil
   ) async throws -> Enqueued {
     let row = try await one(
       .enqueue,
-      [Parameter(queue), Parameter(specification), Parameter(key), Parameter(runAt), Parameter(priority)])
+      [
+        Parameter(queue), Parameter(specification), Parameter(key), Parameter(runAt), Parameter(priority),
+        Parameter(startBefore), Parameter(keyScope), Parameter(keyExpires), Parameter(lane),
+        Parameter(after.map(\.description)), Parameter(onFailure),
+      ])
     return Enqueued(job: try Self.jobID(row), created: try row.get("created"))
   }
 
   /// Puts several jobs into a queue, all or none; they are claimed in this order. None at all is no error.
-  public func enqueueMany(queue: String, specifications: [String], priority: Int = 4) async throws -> [JobID] {
-    try await all(.enqueueMany, [Parameter(queue), Parameter(specifications), Parameter(priority)])
+  public func enqueueMany(
+    queue: String, specifications: [String], priority: Int = 4, lane: String? = nil
+  ) async throws -> [JobID] {
+    try await all(.enqueueMany, [Parameter(queue), Parameter(specifications), Parameter(priority), Parameter(lane)])
       .map { try Self.jobID($0) }
   }
 
@@ -41,6 +55,11 @@ extension Store {
   /// over before.
   public func cancel(_ job: JobID) async throws -> String {
     try await one(.cancel, [Parameter(job.description)]).get("state")
+  }
+
+  /// Puts a waiting job off until a moment; refused (22023) for one that runs or has ended.
+  public func snooze(_ job: JobID, until moment: Date) async throws {
+    try await all(.snooze, [Parameter(job.description), Parameter(moment)])
   }
 
   /// The record of a job as JSON text, at an attempt or at its latest.
@@ -74,12 +93,11 @@ extension Store {
   /// - Parameters:
   ///   - tenant: nil for a worker that serves every tenant.
   ///   - queues: the only queues the role may use; nil is all.
-  public func addPrincipal(role: String, tenant: String?, queues: [String]? = nil) async throws {
-    try await all(.addPrincipal, [Parameter(role), Parameter(tenant), Parameter(queues)])
-  }
-
-  /// Adds a queue unless it is there; operators only.
-  public func addQueue(name: String) async throws {
-    try await all(.addQueue, [Parameter(name)])
+  ///   - firstPriority: the most urgent priority it may ask for, 0 to 9.
+  public func addPrincipal(
+    role: String, tenant: String?, queues: [String]? = nil, firstPriority: Int = 0
+  ) async throws {
+    try await all(
+      .addPrincipal, [Parameter(role), Parameter(tenant), Parameter(queues), Parameter(firstPriority)])
   }
 }

@@ -29,9 +29,22 @@ extension Store {
     ).get("worker")
   }
 
-  /// Takes up to `limit` jobs. Fewer than that marks the worker idle, and the next enqueue notifies `cordon_ready`.
-  public func claim(worker: Int64, limit: Int) async throws -> [Claim] {
-    try await all(.claim, [Parameter(worker), Parameter(limit)]).map { try Self.claim($0) }
+  /// Takes up to `limit` jobs. A look that finds fewer marks the worker idle, and the next enqueue notifies `cordon_ready`.
+  public func claim(
+    worker: Int64, limit: Int, search: LaneSearch = .look(behind: 0)
+  ) async throws -> [Claim] {
+    let (known, behind): ([KnownLane], Int32?) =
+      switch search {
+      case .look(let behind): ([], behind)
+      case .known(let lanes): (lanes, nil)
+      }
+    return try await all(
+      .claim,
+      [
+        Parameter(worker), Parameter(limit), Parameter(known.map { Int64($0.lane) }), Parameter(known.map(\.floor)),
+        Parameter(behind.map { Int64($0) }),
+      ]
+    ).map { try Self.claim($0) }
   }
 
   /// Makes the start of attempts durable and returns the jobs that may run: still ours and not cancelled. What is
@@ -168,6 +181,20 @@ extension Store {
     }
   }
 
+  /// What a job made that the claimed job's specification names as an input; nil while that job is not over. Refused (42501)
+  /// for any other job and when the lease is gone.
+  public func readMade(worker: Int64, claim: Claim, parent: JobID) async throws -> MadeByJob? {
+    let rows = try await all(
+      .readMade,
+      [
+        Parameter(worker), Parameter(claim.job.description), Parameter(claim.token), Parameter(parent.description),
+      ])
+    guard let row = rows.first else { return nil }
+    return MadeByJob(
+      attempt: try row.get("attempt"), result: try row.get("result"),
+      artifacts: try JSONDecoder().decode([Artifact].self, from: Data(try row.get("artifacts", as: String.self).utf8)))
+  }
+
   private static func held(_ claims: [Claim]) -> [Parameter] {
     [Parameter(claims.map(\.job.description)), Parameter(claims.map(\.token))]
   }
@@ -192,6 +219,7 @@ extension Store {
       queue: try row.get("queue"), enqueuedBy: try row.get("enqueued_by"),
       specification: problem == nil ? try? specification.get() : nil, specificationError: problem,
       limits: (try? limits.get()) ?? Limits(), policy: policy, policyDocument: try row.get("document"),
-      paramsText: try row.get("params"))
+      paramsText: try row.get("params"), lane: Int32(truncatingIfNeeded: try row.get("lane", as: Int64.self)),
+      rank: try row.get("rank"))
   }
 }

@@ -52,11 +52,14 @@ public struct Claim: Sendable {
   /// The specification's `params` as the database holds them: JSON text with every number exactly as it was given,
   /// which `specification` cannot promise. Nil when there are none.
   public let paramsText: String?
+  /// Where it stood in its queue; see `LaneSearch`.
+  public let lane: Int32
+  public let rank: Int64
 
   public init(
     job: JobID, attempt: Int, token: Int64, tenant: String, queue: String, enqueuedBy: String,
     specification: JobSpecification?, specificationError: String?, limits: Limits, policy: Digest,
-    policyDocument: String, paramsText: String? = nil
+    policyDocument: String, paramsText: String? = nil, lane: Int32 = 0, rank: Int64 = 0
   ) {
     self.job = job
     self.attempt = attempt
@@ -70,7 +73,17 @@ public struct Claim: Sendable {
     self.policy = policy
     self.policyDocument = policyDocument
     self.paramsText = paramsText
+    self.lane = lane
+    self.rank = rank
   }
+}
+
+/// What the final attempt of a job made.
+public struct MadeByJob: Sendable, Equatable {
+  public let attempt: Int
+  /// JSON text; nil where it wrote none.
+  public let result: String?
+  public let artifacts: [Artifact]
 }
 
 /// What a heartbeat says of a job; a job it does not name goes on.

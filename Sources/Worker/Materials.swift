@@ -43,9 +43,13 @@ struct Materials: Sendable {
     }
     for (name, source) in specification.inputs.sorted(by: { $0.key < $1.key }) {
       let field = "inputs.\(name)"
-      if case .path(let path) = source {
+      switch source {
+      case .path(let path):
         inputs.append(try await Self.copy(path, as: name, field: field, stage: stage, run: run))
-      } else {
+      case .artifact(let artifact):
+        inputs.append(
+          try await Made.of(artifact: artifact, field: field, run: run).copy(as: name, field: field, stage: stage))
+      case .text, .blob, .result:
         let bytes = try await Self.bytes(of: source, field: field, stage: stage, run: run)
         inputs.append(try await onBlockingThread { try stage.writeInput(name: name, bytes: bytes) })
       }
@@ -86,6 +90,10 @@ struct Materials: Sendable {
     case .path(let path):
       let root = try inputRoot(run, field: field)
       return try await namingInput(field) { try Stage.readBeneath(root: root, path: path) }
+    case .result(let parent):
+      return try await Made.result(of: parent, field: field, run: run)
+    case .artifact(let artifact):
+      return try await Made.of(artifact: artifact, field: field, run: run).bytes(field: field)
     }
   }
 
@@ -97,7 +105,7 @@ struct Materials: Sendable {
   }
 
   /// What is wrong with the file a job named is the job's refusal; a disk of ours that is full or failing is not.
-  private static func namingInput<Value: Sendable>(
+  static func namingInput<Value: Sendable>(
     _ field: String, _ work: @escaping @Sendable () throws -> Value
   ) async throws -> Value {
     do {

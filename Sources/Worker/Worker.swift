@@ -41,6 +41,7 @@ public actor Worker {
   private let logger: Logger
 
   private var roster: Roster
+  private var lanes = LaneCursor()
   private var cells: [Int64: RunningCell] = [:]
   private var stopFlags: [Int64: StopFlag] = [:]
   private var id: Int64 = 0
@@ -61,6 +62,9 @@ public actor Worker {
 
   /// SQLSTATE of `cordon.own_worker`: no worker of this id and role is registered.
   private static let unknownWorker = "CD410"
+
+  /// Partitions are weeks; a worker that asks sooner would only be told again.
+  private static let retentionInterval = Duration.seconds(600)
 
   /// How long `leave` waits for the database before the worker goes without its answer.
   static let leavePatience = Duration.seconds(5)
@@ -197,11 +201,16 @@ public actor Worker {
   private func claimWhenWoken() async {
     for await _ in wakeUps {
       guard ContinuousClock.now >= pausedUntil else { continue }
+      let began = ContinuousClock.now
+      guard let search = lanes.search(now: began) else { continue }
       let wanted = roster.beginClaim()
       guard wanted > 0 else { continue }
       var claims: [Claim] = []
       do {
-        claims = try await store.claim(worker: id, limit: wanted)
+        claims = try await store.claim(worker: id, limit: wanted, search: search)
+        lanes.found(claims, by: search, limit: wanted, began: began, now: .now)
+        // Nothing behind what it knew: only a look can find more.
+        if claims.count < wanted, case .known = search { wake.yield() }
       } catch is CancellationError {
       } catch {
         logger.warning("claim failed", metadata: ["error": "\(error)"])
@@ -323,8 +332,14 @@ public actor Worker {
   private func rescue() async {
     // Half a lease, with jitter, so that a fleet does not ask at the same moment.
     let pause = min(configuration.leaseSeconds / 2, 5)
+    var retentionDue = ContinuousClock.now
     while !Task.isCancelled {
       do {
+        if retentionDue <= .now {
+          let dropped = try await store.applyRetention()
+          if !dropped.isEmpty { logger.notice("dropped what is kept no longer", metadata: ["what": "\(dropped)"]) }
+          retentionDue = .now + Self.retentionInterval
+        }
         let rescued = try await store.rescue(limit: 100)
         if rescued > 0 { logger.notice("rescued attempts of silent workers", metadata: ["count": "\(rescued)"]) }
         let held = roster.entries.values.map { (job: $0.claim.job, attempt: $0.claim.attempt) }

@@ -21,7 +21,9 @@ struct Cordon: AsyncParsableCommand {
       """,
     subcommands: [
       Up.self, Migrate.self, WorkerCommand.self, Run.self, Enqueue.self, ListJobs.self, Show.self, Logs.self,
-      Artifacts.self, Cancel.self, Policy.self, Workers.self, Doctor.self,
+      Artifacts.self, Cancel.self, Snooze.self, DeadLetters.self, QueueCommand.self, Maintain.self, Policy.self,
+      Workers.self,
+      Doctor.self,
     ])
 
   static func main() async {

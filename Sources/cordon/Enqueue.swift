@@ -19,27 +19,39 @@ struct Enqueue: AsyncParsableCommand {
   var document: String?
   @Option(help: "Start not before this time (ISO 8601, such as 2026-10-31T18:00:00Z).")
   var at: String?
+  @Option(help: "Do not start it after this time; it then ends as expired.")
+  var startBefore: String?
+  @Option(help: "The key is of the tenant, or of this queue: tenant or queue.")
+  var keyScope: String?
+  @Option(help: "After this long, such as 24h, the key is as if it had never been used. Default: never.")
+  var keyExpires: String?
   @OptionGroup var specification: SpecificationOptions
 
   func run() async throws {
     try specification.rejectStrayOption(of: Self.self)
-    let runAt = try at.map { text in
-      guard let date = try? Date(text, strategy: .iso8601) else {
-        throw Failure(.usage, "--at: '\(text)' is no ISO 8601 time such as 2026-10-31T18:00:00Z")
-      }
-      return date
-    }
+    let runAt = try at.map { try Self.time($0, option: "--at") }
+    let latest = try startBefore.map { try Self.time($0, option: "--start-before") }
+    let expires = try keyExpires.map { try QueueLimit.seconds($0, option: "--key-expires") }
     try await database.withStore { store in
       let text = try await wholeSpecification(store)
       let enqueued = try await store.enqueue(
         queue: specification.queue, specification: text, key: specification.key, runAt: runAt,
-        priority: specification.priority)
+        priority: specification.priority, startBefore: latest, keyScope: keyScope, keyExpires: expires,
+        lane: specification.lane,
+        after: try specification.parents(), onFailure: specification.onFailure)
       if json {
         Terminal.line(#"{"job":"\#(enqueued.job)","created":\#(enqueued.created)}"#)
       } else {
         Terminal.line(enqueued.job.description)
       }
     }
+  }
+
+  private static func time(_ text: String, option: String) throws -> Date {
+    guard let date = try? Date(text, strategy: .iso8601) else {
+      throw Failure(.usage, "\(option): '\(text)' is no ISO 8601 time such as 2026-10-31T18:00:00Z")
+    }
+    return date
   }
 
   private func wholeSpecification(_ store: Store) async throws -> String {

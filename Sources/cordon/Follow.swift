@@ -37,7 +37,9 @@ struct Follower {
       // The record first: when it says finished, every piece of output was stored before.
       let record = try parseRecord(try await store.record(job, attempt: attempt))
       let state = record["state"]?.string ?? ""
-      if let current = record["attempt"]?.integer.map(Int.init), state != "queued", state != "scheduled" {
+      if let current = record["attempt"]?.integer.map(Int.init),
+        !["blocked", "queued", "scheduled"].contains(state)
+      {
         if following != current {
           following = current
           sequence = 0

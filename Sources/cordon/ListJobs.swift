@@ -9,7 +9,7 @@ struct ListJobs: AsyncParsableCommand {
     discussion: "A producer sees the jobs of its tenant, an operator or auditor all of them.")
 
   @OptionGroup var database: DatabaseOptions
-  @Option(help: "scheduled, queued, running or finished.")
+  @Option(help: "blocked, scheduled, queued, running or finished.")
   var state: String?
   @Option(help: "Only this queue.")
   var queue: String?
@@ -19,7 +19,7 @@ struct ListJobs: AsyncParsableCommand {
   var json = false
 
   func validate() throws {
-    let states = ["scheduled", "queued", "running", "finished"]
+    let states = ["blocked", "scheduled", "queued", "running", "finished"]
     if let state, !states.contains(state) {
       throw ValidationError("--state: '\(state)' is unknown; there are \(states.joined(separator: ", "))")
     }
@@ -29,17 +29,12 @@ struct ListJobs: AsyncParsableCommand {
   func run() async throws {
     try await database.withStore { store in
       let rows = try await store.jobs(state: state, queue: queue, limit: limit)
-      if json {
-        Terminal.line("[" + rows.joined(separator: ",") + "]")
-        return
-      }
-      var table = Table(["JOB", "STATE", "OUTCOME", "ATTEMPT", "QUEUE", "RUNTIME", "BY", "ENQUEUED"])
-      for row in try rows.map(parseRecord) {
-        table.add(
-          ["job", "state", "outcome", "attempt", "queue", "runtime", "enqueued_by", "enqueued_at"]
-            .map { RecordView.text(row[$0]) })
-      }
-      for line in table.lines { Terminal.line(line) }
+      try Table.show(
+        rows, json: json,
+        columns: [
+          ("JOB", "job"), ("STATE", "state"), ("OUTCOME", "outcome"), ("ATTEMPT", "attempt"), ("QUEUE", "queue"),
+          ("RUNTIME", "runtime"), ("BY", "enqueued_by"), ("ENQUEUED", "enqueued_at"),
+        ])
     }
   }
 }

@@ -30,7 +30,8 @@ struct Run: AsyncParsableCommand {
       let text = try await specification.specification(store: store)
       let enqueued = try await store.enqueue(
         queue: specification.queue, specification: text, key: specification.key, runAt: nil,
-        priority: specification.priority)
+        priority: specification.priority, lane: specification.lane,
+        after: try specification.parents(), onFailure: specification.onFailure)
       // From here on a signal cancels the job; before there is one, it ends this command as it ends any.
       let signals = Signals()
       defer { signals.cancel() }

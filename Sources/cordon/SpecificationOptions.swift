@@ -15,6 +15,21 @@ struct SpecificationOptions: ParsableArguments {
     name: .customLong("input"), help: ArgumentHelp("A read-only file in the job's /input.", valueName: "NAME=PATH"))
   var inputs: [String] = []
 
+  @Option(
+    name: .customLong("artifact"),
+    help: ArgumentHelp("A file that another job published, in /input.", valueName: "NAME=JOB/PATH"))
+  var artifacts: [String] = []
+
+  @Option(
+    name: .customLong("result"), help: ArgumentHelp("Another job's result, in /input.", valueName: "NAME=JOB"))
+  var results: [String] = []
+
+  @Option(help: "Start only when this job is over; repeat for more.")
+  var after: [String] = []
+
+  @Option(help: "What to do when a job given with --after does not succeed: cancel or run. Default: cancel.")
+  var onFailure: String?
+
   @Option(name: .customLong("env"), help: ArgumentHelp("An environment variable.", valueName: "NAME=VALUE"))
   var environment: [String] = []
 
@@ -48,6 +63,15 @@ struct SpecificationOptions: ParsableArguments {
   @Option(help: "0 (first) to 9 (last).")
   var priority = 4
 
+  @Option(help: "Try up to this many times in all. Default: once.")
+  var attempts: Int?
+
+  @Option(help: "Wait before the second attempt, such as 10s; then twice as long, and so on, up to an hour.")
+  var backoff: String?
+
+  @Option(help: "Jobs of one lane of a tenant share a limit, where an operator set one.")
+  var lane: String?
+
   @Option(help: "Idempotency key: the same key and the same job give the first job's id again.")
   var key: String?
 
@@ -62,6 +86,9 @@ struct SpecificationOptions: ParsableArguments {
   static let inlineLimit = 256 << 10
   /// Largest program or input (`cordon.put_blob`).
   static let blobLimit = 64 << 20
+
+  /// The jobs of --after.
+  func parents() throws -> [JobID] { try after.map { try jobID($0) } }
 
   /// Everything from the first word that is no option of ours belongs to the job, so a mistyped option and a late
   /// `--help` end up there, too.
@@ -80,6 +107,13 @@ struct SpecificationOptions: ParsableArguments {
       let bytes = try readFile(path, field: "--input \(name)")
       sources[name] = .object(["blob": .string(try await store.putBlob(bytes).description)])
     }
+    for (option, member, given) in [("--artifact", "artifact", artifacts), ("--result", "result", results)] {
+      for (name, made) in try pairs(given, option: option, form: "NAME=JOB") {
+        guard sources.updateValue(.object([member: .string(made)]), forKey: name) == nil else {
+          throw Failure(.usage, "\(option): '\(name)' is given twice")
+        }
+      }
+    }
     if !sources.isEmpty { members["inputs"] = .object(sources) }
     try addText(environment, option: "--env", as: "env", to: &members)
     try addText(labels, option: "--label", as: "labels", to: &members)
@@ -90,6 +124,7 @@ struct SpecificationOptions: ParsableArguments {
     }
     let limits = try limitMembers()
     if !limits.isEmpty { members["limits"] = .object(limits) }
+    if let retry = try retryMember() { members["retry"] = retry }
     return String(decoding: try JSONEncoder().encode(JSONValue.object(members)), as: UTF8.self)
   }
 
@@ -140,6 +175,21 @@ struct SpecificationOptions: ParsableArguments {
     if file.hasSuffix(".sh") { return .bash }
     throw Failure(
       .usage, "FILE: the runtime of '\(file)' is not clear; add --runtime python3|bash, or -- before a command")
+  }
+
+  private func retryMember() throws -> JSONValue? {
+    guard let attempts else {
+      if backoff != nil { throw Failure(.usage, "--backoff: there is nothing to wait for without --attempts") }
+      return nil
+    }
+    var retry: [String: JSONValue] = ["attempts": .integer(Int64(attempts))]
+    if let backoff {
+      guard TimeSpan(backoff) != nil else {
+        throw Failure(.usage, "--backoff: '\(backoff)' is no duration; write 500ms, 30s, 5m or 2h")
+      }
+      retry["delay"] = .string(backoff)
+    }
+    return .object(retry)
   }
 
   private func limitMembers() throws -> [String: JSONValue] {

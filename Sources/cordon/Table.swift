@@ -1,3 +1,5 @@
+import Jobs
+
 /// Columns that line up; every cell is escaped.
 struct Table {
   private var rows: [[String]]
@@ -19,5 +21,16 @@ struct Table {
       let trimmed = String(line.reversed().drop { $0 == " " }.reversed())
       return index == 0 ? Terminal.styled(trimmed, .dim) : trimmed
     }
+  }
+
+  /// Records that the database gave as JSON texts: as they are in one array, or some members of each in columns.
+  static func show(_ rows: [String], json: Bool, columns: [(title: String, member: String)]) throws {
+    if json {
+      Terminal.line("[" + rows.joined(separator: ",") + "]")
+      return
+    }
+    var table = Table(columns.map(\.title))
+    for row in try rows.map(parseRecord) { table.add(columns.map { RecordView.text(row[$0.member]) }) }
+    for line in table.lines { Terminal.line(line) }
   }
 }

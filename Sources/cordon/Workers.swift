@@ -17,19 +17,13 @@ struct Workers: AsyncParsableCommand {
 
   func run() async throws {
     try await database.withStore { store in
-      let rows = try await store.workers()
-      if json {
-        Terminal.line("[" + rows.joined(separator: ",") + "]")
-        return
-      }
-      let columns = [
-        ("WORKER", "worker"), ("NAME", "name"), ("HOST", "host"), ("STATE", "state"), ("QUEUES", "queues"),
-        ("RUNNING", "running"), ("SLOTS", "slots"), ("MISSING", "missing"), ("OFFERS", "offers"), ("SEEN", "seen_at"),
-        ("REASON", "drained_reason"),
-      ]
-      var table = Table(columns.map(\.0))
-      for row in try rows.map(parseRecord) { table.add(columns.map { RecordView.text(row[$0.1]) }) }
-      for line in table.lines { Terminal.line(line) }
+      try Table.show(
+        try await store.workers(), json: json,
+        columns: [
+          ("WORKER", "worker"), ("NAME", "name"), ("HOST", "host"), ("STATE", "state"), ("QUEUES", "queues"),
+          ("RUNNING", "running"), ("SLOTS", "slots"), ("MISSING", "missing"), ("OFFERS", "offers"),
+          ("SEEN", "seen_at"), ("REASON", "drained_reason"),
+        ])
     }
   }
 }

@@ -82,7 +82,12 @@ private let bad: [Bad] = [
   .bash(#""labels": {"a": "\#(String(repeating: "x", count: 1025))"}"#, "labels.a"),
   // Inputs.
   .bash(#""inputs": []"#, "inputs"), .bash(#""inputs": {"a": "x"}"#, "inputs.a"),
-  .bash(#""inputs": {"a": {"text": 1}}"#, "inputs.a.text"), .bash(#""inputs": {"a": {"artifact": "x"}}"#, "inputs.a"),
+  .bash(#""inputs": {"a": {"text": 1}}"#, "inputs.a.text"),
+  .bash(#""inputs": {"a": {"artifact": "x"}}"#, "inputs.a.artifact"),
+  .bash(#""inputs": {"a": {"artifact": "00000000-0000-7000-8000-000000000000/"}}"#, "inputs.a.artifact"),
+  .bash(#""inputs": {"a": {"artifact": "00000000-0000-7000-8000-000000000000/x"}}"#, "inputs.a.artifact"),
+  .bash(#""inputs": {"a": {"result": "00000000-0000-7000-8000-000000000000"}}"#, "inputs.a.result"),
+  .bash(#""inputs": {"a": {"result": 1}}"#, "inputs.a.result"), .bash(#""inputs": {"a": {"output": "x"}}"#, "inputs.a"),
   .bash(#""inputs": {"../a": {"text": ""}}"#, #"inputs["../a"]"#),
   .bash(#""inputs": {".a": {"text": ""}}"#, "inputs..a"), .bash(#""inputs": {"-a": {"text": ""}}"#, "inputs.-a"),
   .bash(#""inputs": {"a": {"blob": "\#(absent)"}}"#, "inputs.a.blob"),

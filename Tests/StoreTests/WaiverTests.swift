@@ -98,7 +98,8 @@ import Testing
     let id = try await Self.register(member, missing: ["uids"])
     #expect(try await member.store.claim(worker: id, limit: 10).count == 10)
     let settings = try await admin(
-      "select array_to_string(proconfig, ' ') from pg_proc where oid = 'cordon.claim(bigint, int)'::regprocedure")[0]
+      "select array_to_string(proconfig, ' ') from pg_proc where oid = 'cordon.claim(bigint, int, int[], bigint[], int)'::regprocedure"
+    )[0]
     for setting in ["jit=off", "enable_seqscan=off", "enable_bitmapscan=off", "enable_mergejoin=off"] {
       #expect(settings?.contains(setting) == true, "\(settings ?? "")")
     }

@@ -1,0 +1,207 @@
+-- Who goes first, and how much at once.
+--
+-- Waiting jobs of a queue stand in lanes: one a tenant, and one more for each `lane` that its producers name (a customer,
+-- a table that bears one writer). A claim serves some lanes after another, each with a share by its tenant's weight, and
+-- the next claim goes on behind them, so a tenant with a million jobs costs one with ten of them no more than its share.
+--
+-- Within a lane the order is `rank`: milliseconds since 1970 at which the job could have started, and for each step of
+-- priority the queue's ageing on top (10 minutes unless an operator says otherwise). So a job of priority 9 waits at most
+-- 90 minutes longer than all of priority 0 would make it, and nothing starves; no row is ever updated for that. A job keeps
+-- its rank when it comes back.
+--
+-- Limits on what runs are counted in the leases at the moment of the claim, under the lock of the row that states the
+-- limit, so there is no counter that could leak. A rate is a bucket of tokens in the lane's row, which refills by the
+-- database's clock. A lane whose row another claim has locked is passed over: its holder serves it.
+--
+-- How a claim finds lanes, and what was tried. Stepping from lane to lane through the index costs one descent a lane, so a
+-- claim looks at 16 at most and takes a share from each; one job from each of a hundred lanes took 2.5 times as long. Rows
+-- that are deleted but still visible to an old snapshot cannot be skipped by the index: a claim that starts at the front
+-- reads all of them again. So the worker says which lanes gave it jobs, and from which rank on it has not looked, and asks
+-- for a look at the rest only as often as that is cheap (`LaneCursor`).
+
+set local role cordon_owner;
+set local search_path = cordon, pg_temp;
+
+alter table queue
+  add column state text not null default 'open' check (state in ('open', 'paused', 'draining')),
+  add column ageing_ms bigint not null default 600000 check (ageing_ms between 0 and 2592000000),
+  add column max_running int check (max_running >= 0);
+
+-- What operators say about tenants; one that is not here has weight 1 and no limit.
+create table tenant (
+  name text primary key check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
+  weight smallint not null default 1 check (weight between 1 and 100),
+  max_running int check (max_running >= 0)
+);
+
+-- `key` is '' for the tenant's own lane.
+create table lane (
+  id int generated always as identity primary key,
+  queue smallint not null,
+  tenant text not null,
+  key text not null default '' check (octet_length(key) <= 255),
+  max_running int check (max_running >= 0),
+  rate float8 check (rate > 0),
+  burst float8 check (burst >= 1),
+  tokens float8,
+  filled_at timestamptz,
+  unique (queue, tenant, key)
+);
+
+alter table job
+  add column lane int,
+  add column rank bigint;
+
+-- Where a job of before stands: jobs never change, so the columns stay empty and this says what they would hold.
+create function place(j job, out lane int, out rank bigint)
+language sql stable security definer set search_path = cordon, pg_temp as $$
+  select coalesce(j.lane, (select l.id from lane l where l.queue = j.queue and l.tenant = j.tenant and l.key = '')),
+    coalesce(j.rank, micros(j.enqueued_at) / 1000 + j.priority * 600000)
+$$;
+
+insert into lane (queue, tenant)
+select distinct queue, tenant from (
+  select queue, tenant from ready union all select queue, tenant from scheduled union all select queue, tenant from lease
+) w;
+
+alter table ready rename to ready_before;
+alter table scheduled rename to scheduled_before;
+create table ready (
+  queue smallint not null,
+  lane int not null,
+  rank bigint not null,
+  job uuid not null,
+  attempt smallint not null,
+  constraint ready_key primary key (queue, lane, rank, job)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+create table scheduled (
+  run_at timestamptz not null,
+  job uuid not null,
+  queue smallint not null,
+  lane int not null,
+  rank bigint not null,
+  attempt smallint not null,
+  constraint scheduled_key primary key (run_at, job),
+  constraint scheduled_job unique (job)
+);
+insert into ready select r.queue, p.lane, p.rank, r.job, r.attempt
+  from ready_before r join job j on j.id = r.job cross join lateral place(j) p;
+insert into scheduled select s.run_at, s.job, s.queue, p.lane, p.rank, s.attempt
+  from scheduled_before s join job j on j.id = s.job cross join lateral place(j) p;
+drop table ready_before, scheduled_before;
+
+alter table lease add column lane int, add column rank bigint;
+update lease l set (lane, rank) = (select p.lane, p.rank from job j cross join lateral place(j) p where j.id = l.job);
+alter table lease alter column lane set not null, alter column rank set not null, drop column priority;
+
+-- The lane of that name, made when it is first used. Whoever makes it at the same time waits for the other's commit once.
+create function open_lane(queue_id smallint, tenant text, key text) returns int
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  found_id int;
+begin
+  if octet_length(open_lane.key) > 255 then
+    perform refuse('22023', 'lane', format('%s bytes; at most 255 are allowed', octet_length(open_lane.key)));
+  end if;
+  loop
+    select l.id into found_id from lane l
+    where l.queue = queue_id and l.tenant = open_lane.tenant and l.key = open_lane.key;
+    if found then
+      return found_id;
+    end if;
+    insert into lane (queue, tenant, key) values (queue_id, open_lane.tenant, open_lane.key)
+    on conflict do nothing returning id into found_id;
+    if found then
+      return found_id;
+    end if;
+  end loop;
+end
+$$;
+
+-- Due rows of `scheduled` become `ready`.
+create or replace function promote(most int) returns int
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+declare
+  moved smallint[];
+begin
+  with due as (
+    delete from scheduled where ctid = any (array(
+      select ctid from scheduled where run_at <= clock_timestamp() order by run_at limit most for update skip locked))
+    returning *
+  ), placed as (
+    insert into ready (queue, lane, rank, job, attempt)
+    select queue, lane, rank, job, attempt from due returning queue
+  )
+  select array_agg(queue) into moved from placed;
+  if moved is null then
+    return 0;
+  end if;
+  perform wake(q) from (select distinct q from unnest(moved) q) d;
+  return cardinality(moved);
+end
+$$;
+
+-- How many more jobs of a lane may start now; null is no limit. Locks what states the limits until the claim commits; a
+-- row that another claim has locked gives none.
+create function lane_allowance(lane_id int, queue_id smallint, owner text) returns int
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  most int;
+  bound int;
+  bucket lane;
+begin
+  select t.max_running into bound from tenant t where t.name = owner and t.max_running is not null
+  for update skip locked;
+  if found then
+    most := greatest(0, bound - (select count(*) from lease l where l.tenant = owner)::int);
+  elsif exists (select from tenant t where t.name = owner and t.max_running is not null) then
+    return 0;
+  end if;
+  select * into bucket from lane l where l.id = lane_id and (l.max_running is not null or l.rate is not null)
+  for update skip locked;
+  if not found then
+    return case when exists (
+      select from lane l where l.id = lane_id and (l.max_running is not null or l.rate is not null)) then 0 else most end;
+  end if;
+  if bucket.max_running is not null then
+    most := least(most, greatest(0, bucket.max_running - (select count(*) from lease l where l.lane = lane_id)::int));
+  end if;
+  if bucket.rate is not null then
+    -- least() passes over null, which an unused bucket has.
+    most := least(most, floor(bucket_level(bucket))::int);
+  end if;
+  return most;
+end
+$$;
+
+-- Tokens that are in a lane's bucket now; a new one is full.
+create function bucket_level(l lane) returns float8
+language sql volatile security definer set search_path = cordon, pg_temp as $$
+  select least(coalesce(l.burst, greatest(l.rate, 1)), coalesce(
+    l.tokens + l.rate * greatest(0, extract(epoch from clock_timestamp() - l.filled_at)),
+    coalesce(l.burst, greatest(l.rate, 1))))
+$$;
+
+create function take_tokens(lane_id int, used int) returns void
+language sql volatile security definer set search_path = cordon, pg_temp as $$
+  update lane l set tokens = bucket_level(l) - used, filled_at = clock_timestamp()
+  where l.id = lane_id and l.rate is not null and used > 0
+$$;
+
+-- The next lanes of a queue with somebody waiting, behind `after`, at most so many.
+create function lanes_behind(queue_id smallint, after int, most int) returns setof int
+language plpgsql stable security definer set search_path = cordon, pg_temp
+set plan_cache_mode = force_generic_plan as $$
+begin
+  return query with recursive found (lane, number) as (
+    (select r.lane, 1 from ready r where r.queue = queue_id and r.lane > after order by r.queue, r.lane limit 1)
+    union all
+    select (select r.lane from ready r where r.queue = queue_id and r.lane > f.lane order by r.queue, r.lane limit 1),
+      f.number + 1
+    from found f where f.lane is not null and f.number < most
+  )
+  select f.lane from found f where f.lane is not null;
+end
+$$;

@@ -1,0 +1,2 @@
+-- The queues and what is in them.
+select q::text as queue from cordon.queues() q
