@@ -11,14 +11,20 @@ struct QueueCommand: AsyncParsableCommand {
   var json = false
   @Flag(help: "A rough look in a few minutes: fewer jobs, fewer rows; numbers are not stable.")
   var quick = false
-  @Option(
-    name: .customLong("try"), help: "SQL to run after the migrations: a change that is to be measured before it is one."
-  )
+  @Flag(help: "Only enqueue and drain, each contender with every setting that was tried for it.")
+  var sweep = false
+  @Option(help: "A part to measure, all others left out; repeat for more.")
+  var only: [Part] = []
+  @Option(name: .customLong("try"), help: "SQL to run after the migrations, to measure a change before it is one.")
   var trial: String?
   @Option(help: "The Python that has the peers installed. Default: none, and every peer is absent.")
   var python: String?
   @Option(help: "The driver that runs the peers.")
   var driver = "ops/bench-peers/driver.py"
+
+  enum Part: String, CaseIterable, ExpressibleByArgument {
+    case drain, pickup, disturbed, notify, sandboxed, lanes
+  }
 
   static let peers = ["pgqueuer", "procrastinate", "oban"]
 
@@ -36,20 +42,34 @@ struct QueueCommand: AsyncParsableCommand {
     let peers = try await peers(server, &results)
     let contenders: [any QueueContender] = [cordon, floor] + peers
     for contender in contenders { try await contender.prepare() }
-
-    let contest = Contest(server: server, plan: plan, contenders: contenders)
-    try await contest.drain(into: &results)
-    try await contest.pickup(cordon.home, peers, into: &results)
-    try await Disturbances(server: server, plan: plan).run(into: &results)
-    try await Telling(server: server, plan: plan).run(into: &results)
-    try await sandboxed(server, plan, &results)
-    try await Lanes(server: server, plan: plan).run(into: &results)
+    if sweep {
+      try await Sweep(server: server, plan: plan).run(cordon, peers, into: &results)
+    } else {
+      try await measure(cordon, peers, contenders, &results)
+    }
     if json {
       let encoder = JSONEncoder()
       encoder.outputFormatting = [.sortedKeys]
       print(String(decoding: try encoder.encode(results.json), as: UTF8.self))
     } else {
-      print(results.text, terminator: "")
+      print(sweep ? results.table(of: [.bulk, .drain]) : results.text, terminator: "")
+    }
+  }
+
+  private func measure(
+    _ cordon: CordonQueue, _ peers: [PeerQueue], _ contenders: [any QueueContender], _ results: inout QueueResults
+  ) async throws {
+    let (server, plan) = (cordon.home.server, results.plan)
+    let contest = Contest(server: server, plan: plan, contenders: contenders)
+    for part in Part.allCases where only.isEmpty || only.contains(part) {
+      switch part {
+      case .drain: try await contest.drain(into: &results)
+      case .pickup: try await contest.pickup(cordon.home, peers, into: &results)
+      case .disturbed: try await Disturbances(server: server, plan: plan).run(into: &results)
+      case .notify: try await Telling(server: server, plan: plan).run(into: &results)
+      case .sandboxed: try await sandboxed(server, plan, &results)
+      case .lanes: try await Lanes(server: server, plan: plan).run(into: &results)
+      }
     }
   }
 

@@ -19,7 +19,7 @@ extension QueueResults {
       """
   }
 
-  private func table(of scenarios: [QueueRow.Scenario]) -> String {
+  func table(of scenarios: [QueueRow.Scenario]) -> String {
     var table = TextTable(
       ["scenario", "contender", "jobs/s", "p50 µs", "p99 µs", "wal B", "dead", "trips", "remark"], left: 2)
     for scenario in scenarios {
@@ -32,7 +32,7 @@ extension QueueResults {
     }
     if scenarios.contains(.drain) {
       for one in absent {
-        table.add(["", one.name] + [String](repeating: "", count: 6) + ["absent: \(one.reason)"])
+        table.add(["all", one.name] + [String](repeating: "", count: 6) + ["absent: \(one.reason)"])
       }
     }
     return table.text
