@@ -43,7 +43,9 @@ struct QueueCommand: AsyncParsableCommand {
     let contenders: [any QueueContender] = [cordon, floor] + peers
     for contender in contenders { try await contender.prepare() }
     if sweep {
-      try await Sweep(server: server, plan: plan).run(cordon, peers, into: &results)
+      var brief = plan
+      if quick { brief.rounds = 1 }
+      try await Sweep(server: server, plan: brief).run(cordon, peers, into: &results)
     } else {
       try await measure(cordon, peers, contenders, &results)
     }
