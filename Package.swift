@@ -61,6 +61,7 @@ let package = Package(
 
     // Values and state machines; no I/O.
     .target(name: "Jobs", swiftSettings: settings),
+    .target(name: "Schedules", dependencies: ["Jobs"], swiftSettings: settings),
     .target(name: "WardenProtocol", swiftSettings: settings),
     .target(name: "CellPool", swiftSettings: settings),
     // Optimised in debug builds too: its tests go through hundreds of thousands of states.
@@ -73,7 +74,7 @@ let package = Package(
     .plugin(name: "EmbedSQL", capability: .buildTool(), dependencies: ["EmbedSQLTool"], path: "Sources/EmbedSQL"),
     .target(
       name: "Store",
-      dependencies: ["Jobs", "Postgres", .product(name: "Crypto", package: "swift-crypto")],
+      dependencies: ["Jobs", "Schedules", "Postgres", .product(name: "Crypto", package: "swift-crypto")],
       swiftSettings: settings, plugins: ["EmbedSQL"]),
     .target(name: "PrivateCluster", dependencies: ["Postgres"], swiftSettings: settings),
 
@@ -96,12 +97,14 @@ let package = Package(
     // The loop and the command line.
     .target(
       name: "Worker",
-      dependencies: ["Jobs", "Postgres", "Store", "Sandbox", .product(name: "Logging", package: "swift-log")],
+      dependencies: [
+        "Jobs", "Schedules", "Postgres", "Store", "Sandbox", .product(name: "Logging", package: "swift-log"),
+      ],
       swiftSettings: settings),
     .executableTarget(
       name: "cordon",
       dependencies: [
-        "Jobs", "Store", "Sandbox", "Kernel", "Postgres", "Worker", "PrivateCluster",
+        "Jobs", "Schedules", "Store", "Sandbox", "Kernel", "Postgres", "Worker", "PrivateCluster",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
@@ -121,25 +124,43 @@ let package = Package(
       swiftSettings: settings),
 
     // Measurements.
+    .target(name: "BenchReport", dependencies: ["Jobs"], swiftSettings: settings),
     .target(name: "CFloor", cSettings: cSettings),
+    .target(name: "CQueueFloor", dependencies: ["CPostgres"], cSettings: cSettings),
     .executableTarget(
       name: "SandboxBench",
       dependencies: [
-        "CFloor", "Jobs", "Kernel", "Sandbox",
+        "BenchReport", "CFloor", "Jobs", "Kernel", "Sandbox",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
+    .executableTarget(
+      name: "QueueBench",
+      dependencies: [
+        "BenchReport", "CQueueFloor", "Jobs", "Postgres", "PrivateCluster", "Sandbox", "Store", "Worker",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings, plugins: ["EmbedSQL"]),
+
+    // What the queue's page shows, compiled with everything else and run by a journey.
+    .executableTarget(
+      name: "ExampleProducer", dependencies: ["Postgres", "Store"], path: "ops/examples/queue",
+      exclude: ["producer.py", "producer.sql"], swiftSettings: settings),
 
     // Tests.
     .target(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
+    .testTarget(
+      name: "SchedulesTests", dependencies: ["Jobs", "Schedules"], exclude: ["reference.py"], swiftSettings: settings),
     .testTarget(name: "WardenProtocolTests", dependencies: ["WardenProtocol"], swiftSettings: settings),
     .testTarget(name: "LeaseModelTests", dependencies: ["LeaseModel"], swiftSettings: settings),
     .testTarget(name: "CellPoolTests", dependencies: ["CellPool"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "PrivateCluster", "TestKit"], swiftSettings: settings),
-    .testTarget(name: "StoreTests", dependencies: ["Jobs", "Postgres", "Store", "TestKit"], swiftSettings: settings),
+    .testTarget(
+      name: "StoreTests", dependencies: ["Jobs", "Schedules", "Postgres", "Store", "TestKit"], swiftSettings: settings),
     .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: settings),
     .testTarget(name: "SandboxTests", dependencies: ["Jobs", "Kernel", "Sandbox", "TestKit"], swiftSettings: settings),
     .testTarget(name: "WorkerTests", dependencies: ["Worker", "Jobs", "Store", "Sandbox"], swiftSettings: settings),

@@ -48,6 +48,15 @@ enum Query: String, CaseIterable {
   case applyRetention = "apply_retention"
   case setRetention = "set_retention"
   case retained
+  case setSchedule = "set_schedule"
+  case removeSchedule = "remove_schedule"
+  case pauseSchedule = "pause_schedule"
+  case resumeSchedule = "resume_schedule"
+  case schedules
+  case dueSchedules = "due_schedules"
+  case scheduleDueIn = "schedule_due_in"
+  case fireSchedule = "fire_schedule"
+  case breakSchedule = "break_schedule"
   case ensureLogin = "ensure_login"
 
   /// The file's text.

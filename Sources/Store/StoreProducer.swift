@@ -93,7 +93,11 @@ extension Store {
   /// - Parameters:
   ///   - tenant: nil for a worker that serves every tenant.
   ///   - queues: the only queues the role may use; nil is all.
-  public func addPrincipal(role: String, tenant: String?, queues: [String]? = nil) async throws {
-    try await all(.addPrincipal, [Parameter(role), Parameter(tenant), Parameter(queues)])
+  ///   - firstPriority: the most urgent priority it may ask for, 0 to 9.
+  public func addPrincipal(
+    role: String, tenant: String?, queues: [String]? = nil, firstPriority: Int = 0
+  ) async throws {
+    try await all(
+      .addPrincipal, [Parameter(role), Parameter(tenant), Parameter(queues), Parameter(firstPriority)])
   }
 }

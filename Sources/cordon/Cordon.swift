@@ -21,9 +21,8 @@ struct Cordon: AsyncParsableCommand {
       """,
     subcommands: [
       Up.self, Migrate.self, WorkerCommand.self, Run.self, Enqueue.self, ListJobs.self, Show.self, Logs.self,
-      Artifacts.self, Cancel.self, Snooze.self, DeadLetters.self, QueueCommand.self, Maintain.self, Policy.self,
-      Workers.self,
-      Doctor.self,
+      Artifacts.self, Cancel.self, Snooze.self, DeadLetters.self, QueueCommand.self, ScheduleCommand.self,
+      Maintain.self, Policy.self, Workers.self, Doctor.self,
     ])
 
   static func main() async {

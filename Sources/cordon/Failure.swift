@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Postgres
 import Sandbox
+import Schedules
 import Store
 import Worker
 
@@ -38,6 +39,8 @@ struct Failure: Error, CustomStringConvertible {
       self.init(.environment, error.description)
     case let error as SandboxError:
       self.init(.environment, error.description)
+    case let error as ScheduleProblem:
+      self.init(.usage, error.description)
     case let error as SchemaError:
       self.init(.environment, error.description)
     default:

@@ -4,6 +4,46 @@
 set local role cordon_owner;
 set local search_path = cordon, pg_temp;
 
+-- The most urgent priority a principal may ask for.
+alter table principal add column first_priority smallint not null default 0 check (first_priority between 0 and 9);
+
+drop function add_principal(text, text, text[]);
+
+-- As in 0008, and the priority.
+create function add_principal(role text, tenant text, queues text[] default null, first_priority int default 0
+) returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  stranger text;
+begin
+  if not exists (select from pg_roles r where r.rolname = add_principal.role) then
+    perform refuse('22023', 'role', shown(add_principal.role) || ' is no role of this cluster',
+      'create it first: CREATE ROLE … LOGIN IN ROLE cordon_producer');
+  elsif add_principal.tenant !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' then
+    perform refuse('22023', 'tenant', shown(add_principal.tenant) || ' is no name of a tenant',
+      'letters, digits, . _ and -, a letter or digit first, at most 63');
+  elsif cardinality(add_principal.queues) = 0 then
+    perform refuse('22023', 'queues', 'an empty list allows nothing; leave it out to allow every queue');
+  elsif not coalesce(add_principal.first_priority between 0 and 9, false) then
+    perform refuse('22023', 'first_priority', format('%s is not 0 to 9',
+      coalesce(add_principal.first_priority::text, 'null')));
+  end if;
+  select n into stranger from unnest(add_principal.queues) n
+  where not exists (select from queue q where q.name = n) limit 1;
+  if found then
+    perform refuse('22023', 'queues', shown(stranger) || ' is unknown');
+  end if;
+  insert into principal (role, tenant, queues, first_priority)
+  values (add_principal.role, add_principal.tenant, add_principal.queues, add_principal.first_priority)
+  on conflict (role) do update set tenant = excluded.tenant, queues = excluded.queues,
+    first_priority = excluded.first_priority, added_at = clock_timestamp(), added_by = session_user;
+  insert into audit (what, detail) values ('principal_added', jsonb_build_object(
+    'role', add_principal.role, 'tenant', add_principal.tenant, 'queues', add_principal.queues,
+    'first_priority', add_principal.first_priority));
+end
+$$;
+
 -- Those of the jobs that are not over. One that is over and did not succeed has nobody wait for it who would be cancelled.
 create function open_jobs(me principal, jobs uuid[], on_failure text) returns uuid[]
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
@@ -65,6 +105,10 @@ declare
   ids uuid[] := '{}';
 begin
   perform check_priority(enqueue_jobs.priority);
+  if enqueue_jobs.priority < me.first_priority then
+    perform refuse('42501', 'priority', format('%s is more urgent than the %s that role %s may ask for',
+      enqueue_jobs.priority, me.first_priority, shown(me.role::text)));
+  end if;
   if not isfinite(enqueue_jobs.run_at) then
     perform refuse('22023', 'run_at', 'must be a finite time');
   elsif enqueue_jobs.run_at > latest then
@@ -201,6 +245,7 @@ begin
 end
 $$;
 
+grant execute on function add_principal(text, text, text[], int) to cordon_operator;
 grant execute on function enqueue(text, jsonb, text, timestamptz, int, timestamptz, text, interval, text, uuid[], text),
   enqueue_job(text, jsonb, text, timestamptz, int, timestamptz, text, interval, text, uuid[], text),
   enqueue_many(text, jsonb[], int, timestamptz, timestamptz, text, uuid[], text) to cordon_producer;
