@@ -35,13 +35,16 @@ public struct History: Sendable {
     public var id: String
     public var key: String?
     public var runAt: Int64?
+    /// The instant of the schedule that it is a run of.
+    public var firedFor: Int64?
     /// Every row that says where it is: of `ready`, `scheduled`, `blocked`, `lease`.
     public var places: [String]
 
-    public init(id: String, key: String? = nil, runAt: Int64? = nil, places: [String] = []) {
+    public init(id: String, key: String? = nil, runAt: Int64? = nil, firedFor: Int64? = nil, places: [String] = []) {
       self.id = id
       self.key = key
       self.runAt = runAt
+      self.firedFor = firedFor
       self.places = places
     }
   }
@@ -120,11 +123,25 @@ public struct History: Sendable {
     }
   }
 
+  /// A schedule that fires at every multiple of `period`, and every instant of it that is settled.
+  public struct Schedule: Sendable {
+    public var period: Int64
+    public var after: Int64
+    public var handled: Int64
+
+    public init(period: Int64, after: Int64, handled: Int64) {
+      self.period = period
+      self.after = after
+      self.handled = handled
+    }
+  }
+
   public var acknowledged: [Acknowledged] = []
   public var jobs: [Job] = []
   public var attempts: [Attempt] = []
   public var events: [Event] = []
   public var directories: [Directory] = []
+  public var schedule: Schedule?
   /// The moments between which all of it happened.
   public var began: Int64 = 0
   public var ended: Int64 = .max

@@ -10,6 +10,7 @@ public struct HistoryChecker: Sendable {
     case published = "outputs published equal outputs recorded"
     case cancelled = "nothing runs that was cancelled before its claim"
     case scheduled = "nothing runs before its time, or before what it waits for is over"
+    case fired = "a schedule fires exactly once for every instant"
     case outcome = "a job ends as its program does, or as lost"
     case clock = "the database's clock alone is recorded"
   }
@@ -41,6 +42,7 @@ public struct HistoryChecker: Sendable {
     note(.kept, kept())
     note(.ended, unended())
     note(.published, published())
+    note(.fired, fired())
     note(.outcome, outcomes())
     note(.clock, clocks())
     for job in history.jobs {
@@ -93,6 +95,17 @@ public struct HistoryChecker: Sendable {
       }
     }
     problems += lying.keys.filter { !recorded.contains($0) }.sorted().map { "\($0) is there and not recorded" }
+    return problems
+  }
+
+  private func fired() -> [String] {
+    guard let schedule = history.schedule else { return [] }
+    let runs = Dictionary(grouping: history.jobs.filter { $0.firedFor != nil }, by: { $0.firedFor! })
+    var problems = runs.filter { $0.value.count > 1 }.map { "instant \($0.key) has \($0.value.count) runs" }
+    let first = (schedule.after / schedule.period + 1) * schedule.period
+    let instants = Set(stride(from: first, through: schedule.handled, by: Int64.Stride(schedule.period)))
+    problems += instants.subtracting(runs.keys).sorted().map { "instant \($0) is settled and has no run" }
+    problems += Set(runs.keys).subtracting(instants).sorted().map { "instant \($0) was fired out of turn" }
     return problems
   }
 

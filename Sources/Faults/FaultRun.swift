@@ -16,7 +16,7 @@ struct FaultRun {
     var faults: [String: Int]
     var seconds: Double
     var jobs: Int
-    var unacknowledged: Int
+    var fired: Int
     var attempts: [String: Int]
     var rescued: Int
     var late: Int
@@ -31,6 +31,7 @@ struct FaultRun {
   func perform() async throws -> Outcome {
     let began = try await fleet.moment()
     let clock = ContinuousClock.now
+    try await fleet.setSchedule()
     fleet.serve()
     let store = Store(pool: fleet.producers)
     let producer = Producer(store: store, ledger: fleet.ledger, seed: plan.seed, pace: .milliseconds(400))
@@ -46,6 +47,7 @@ struct FaultRun {
     try await fleet.startServer()
     end.raise()
     for task in producing { try await task.value }
+    try await fleet.pauseSchedule()
     let limit = ContinuousClock.now + patience
     while .now < limit, (try? await fleet.owed()) != 0 || fleet.unsettled() != 0 {
       try await Task.sleep(for: .milliseconds(200))
@@ -63,7 +65,7 @@ struct FaultRun {
     return Outcome(
       seed: plan.seed, faults: count(plan.faults.map(\.kind.rawValue)),
       seconds: (ContinuousClock.now - clock) / .seconds(1), jobs: history.acknowledged.count,
-      unacknowledged: history.jobs.count - history.acknowledged.count,
+      fired: history.jobs.filter { $0.firedFor != nil }.count,
       attempts: count(history.attempts.map(\.outcome)), rescued: history.events.filter { $0.what == "rescued" }.count,
       late: history.events.filter { $0.what == "late" }.count,
       answersLost: fleet.proxies.joined().map(\.lost).reduce(0, +),

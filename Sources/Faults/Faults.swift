@@ -22,6 +22,8 @@ struct Faults: AsyncParsableCommand {
   var workers = 3
   @Option(help: "How many seconds the fleet has to finish what it owes.")
   var patience = 120
+  @Option(help: "SQL to run once the schema is there, such as a function without its fence: the checker has to see it.")
+  var sql: String?
   @Flag(help: "Print one JSON object.")
   var json = false
   @Flag(help: "Leave the directory, also where nothing was found.")
@@ -46,6 +48,7 @@ struct Faults: AsyncParsableCommand {
     let plan = FaultPlan(
       seed: seed, lasting: seconds.map { .seconds($0) } ?? (faults == nil ? .seconds(60) : nil), most: faults,
       workers: workers, lease: Fleet.lease, kinds: kinds)
+    let script = try sql.map { try String(contentsOfFile: $0, encoding: .utf8) }
     let directory = "/var/tmp/cordon-faults-\(UUID().uuidString.prefix(8))"
     // PostgreSQL runs as its own user and has to reach it.
     try FileManager.default.createDirectory(
@@ -56,7 +59,9 @@ struct Faults: AsyncParsableCommand {
       workers: workers, fillsDisk: kinds.contains(.fillDisk),
       replicates: kinds.contains(.promoteReplica))
     let running = Task {
-      try await FaultRun(fleet: fleet, plan: plan, patience: .seconds(patience), report: { Self.say($0) }).perform()
+      if let script { try await fleet.amend(script) }
+      return try await FaultRun(fleet: fleet, plan: plan, patience: .seconds(patience), report: { Self.say($0) })
+        .perform()
     }
     let signals = Self.onInterrupt { running.cancel() }
     defer { for signal in signals { signal.cancel() } }
@@ -89,7 +94,7 @@ struct Faults: AsyncParsableCommand {
     }
     print("seed \(outcome.seed), \(workers) workers, \(Int(outcome.seconds)) s")
     print("faults: \(outcome.faults.values.reduce(0, +)): \(listed(outcome.faults))")
-    print("jobs: \(outcome.jobs) acknowledged, \(outcome.unacknowledged) enqueued and never acknowledged")
+    print("jobs: \(outcome.jobs) acknowledged, and \(outcome.fired) runs of a schedule")
     print("attempts: \(outcome.attempts.values.reduce(0, +)): \(listed(outcome.attempts))")
     print(
       "leases rescued: \(outcome.rescued); late reports refused: \(outcome.late); answers lost: \(outcome.answersLost)")

@@ -149,6 +149,13 @@ final class Fleet: Sendable {
     }
   }
 
+  /// Runs a script as the superuser.
+  func amend(_ script: String) async throws {
+    let connection = try await Connection.connect(superuser)
+    try await connection.execute(script: script)
+    await connection.close()
+  }
+
   /// Takes the roles of the two clusters from one to the other.
   func change(_ body: (inout Pair) -> Void) { pair.withLock { body(&$0) } }
 

@@ -36,7 +36,8 @@ extension Fleet {
     history.acknowledged = try ledger.read()
     history.jobs = try await ask(
       """
-      SELECT j.id, j.key, \(Self.micros("j.run_at")) AS run_at, array(
+      SELECT j.id, j.key, \(Self.micros("j.run_at")) AS run_at, CASE WHEN j.key LIKE 'schedule/%'
+        THEN \(Self.micros("(j.specification -> 'labels' ->> 'schedule_at')::timestamptz")) END AS fired_for, array(
           SELECT 'ready' FROM cordon.ready r WHERE r.job = j.id
           UNION ALL SELECT 'scheduled' FROM cordon.scheduled s WHERE s.job = j.id
           UNION ALL SELECT 'blocked' FROM cordon.blocked b WHERE b.job = j.id
@@ -45,7 +46,8 @@ extension Fleet {
       """
     ).map {
       History.Job(
-        id: try $0.get("id"), key: try $0.get("key"), runAt: try $0.get("run_at"), places: try $0.get("places"))
+        id: try $0.get("id"), key: try $0.get("key"), runAt: try $0.get("run_at"),
+        firedFor: try $0.get("fired_for"), places: try $0.get("places"))
     }
     history.attempts = try await ask(
       """
@@ -70,6 +72,12 @@ extension Fleet {
       History.Event(
         what: try $0.get("what"), job: try $0.get("job"), attempt: try $0.get("attempt"),
         worker: try $0.get("worker"), token: try $0.get("token"), at: try $0.get("at"))
+    }
+    history.schedule = try await ask(
+      "SELECT \(Self.micros("set_at")) AS set_at, \(Self.micros("handled_at")) AS handled_at FROM cordon.schedule"
+    ).first.map {
+      History.Schedule(
+        period: Self.schedulePeriod, after: try $0.get("set_at"), handled: try $0.get("handled_at"))
     }
     history.directories = try directories()
     history.ended = try await moment()

@@ -6,7 +6,7 @@ import Testing
 struct FleetUnderFaults {
   /// Always the same script; `ops/faults` takes others, and longer ones.
   private static let seed = 20_261
-  private static let seconds = 20
+  private static let seconds = 15
 
   @Test("every promise is kept: what was acknowledged ends once, with its lease, and its outputs are those recorded")
   func short() async throws {

@@ -19,7 +19,9 @@ struct HistoryCheckerTests {
     ]
     history.jobs = [
       .init(id: job, key: "one", runAt: 1_200), .init(id: "01a3", key: "two"), .init(id: "01a4", key: "three"),
+      .init(id: "01a5", firedFor: 4_000, places: ["ready"]), .init(id: "01a6", firedFor: 6_000, places: ["ready"]),
     ]
+    history.schedule = .init(period: 2_000, after: 2_500, handled: 7_000)
     history.attempts = [
       .init(
         job: job, number: 1, final: false, via: "rescue", outcome: "lost", token: 5, startedAt: 1_300,
@@ -111,6 +113,12 @@ struct HistoryCheckerTests {
       Bad("a producer was told of a cancel that was not recorded", .cancelled) { $0.events.remove(at: 3) },
       Bad("a job began before its time", .scheduled) { $0.jobs[0].runAt = 1_301 },
       Bad("a job began before its parent was over", .scheduled) { $0.events[4].at = 2_900 },
+      Bad("a schedule fired twice for an instant", .fired) { $0.jobs[4].firedFor = 4_000 },
+      Bad("a schedule left an instant out", .fired) { $0.jobs.remove(at: 3) },
+      Bad("a schedule fired for an instant that was none", .fired) { $0.jobs[3].firedFor = 4_500 },
+      Bad("a schedule fired before it was set", .fired) {
+        $0.jobs.append(.init(id: "01a7", firedFor: 2_000, places: ["ready"]))
+      },
       Bad("a good program is said to have failed", .outcome) { $0.attempts[1].outcome = "failed" },
       Bad("a program's output is not what it wrote", .outcome) { $0.acknowledged[0].content = "sha256:cc" },
       Bad("a worker's clock was recorded", .clock) { $0.attempts[1].finishedAt = 31_536_000_000_000 },
