@@ -168,7 +168,8 @@ let package = Package(
       name: "Journeys",
       dependencies: ["TestKit", "Jobs", "Postgres", .product(name: "Crypto", package: "swift-crypto")],
       swiftSettings: settings),
-    .testTarget(name: "FaultsTests", dependencies: ["FaultHistory", "TestKit"], swiftSettings: settings),
+    .testTarget(
+      name: "FaultsTests", dependencies: ["FaultHistory", "TestKit"], exclude: ["Mutants"], swiftSettings: settings),
     .testTarget(
       name: "Attacks",
       dependencies: [
