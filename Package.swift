@@ -117,6 +117,11 @@ let package = Package(
       ],
       swiftSettings: settings),
 
+    // What the queue's page shows, compiled with everything else and run by a journey.
+    .executableTarget(
+      name: "ExampleProducer", dependencies: ["Postgres", "Store"], path: "ops/examples/queue",
+      exclude: ["producer.py", "producer.sql"], swiftSettings: settings),
+
     // Tests.
     .target(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),

@@ -10,6 +10,8 @@ CORDON_PACKAGES=(
   pkg-config           # how SwiftPM finds the three above
   python3              # the python3 runtime inside cells, and the example
   libpython3.11        # the same as a library, which a zygote loads
+  python3-psycopg2     # what the example of a producer in Python talks to PostgreSQL with
+  postgresql-client-15 # psql, for the one in SQL
   e2fsprogs            # mkfs.ext4, for outputs on a disk
   util-linux           # setpriv: PostgreSQL never runs as root
   # What the Swift toolchain itself loads and links with; its tarball does not bring them.

@@ -376,102 +376,6 @@ begin
 end
 $$;
 
--- What operators do with queues. `paused`: nothing is claimed, what runs goes on. `draining`: nothing is taken in, what waits
--- is still run. `open`: neither.
-create function set_queue(name text, state text) returns void
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
-#variable_conflict use_column
-declare
-  changed smallint;
-begin
-  if not coalesce(set_queue.state in ('open', 'paused', 'draining'), false) then
-    perform refuse('22023', 'state', shown(set_queue.state) || ' is unknown; use open, paused or draining');
-  end if;
-  update queue q set state = set_queue.state where q.name = set_queue.name returning q.id into changed;
-  if not found then
-    perform refuse('22023', 'queue', shown(set_queue.name) || ' is unknown');
-  end if;
-  insert into audit (what, detail) values ('queue_set',
-    jsonb_build_object('queue', set_queue.name, 'state', set_queue.state));
-  if set_queue.state <> 'paused' then
-    perform wake(changed);
-  end if;
-end
-$$;
-
--- Limits on how many jobs run at once; null takes one away. 0 lets none start.
-create function limit_queue(name text, max_running int, ageing interval default null) returns void
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
-#variable_conflict use_column
-begin
-  if limit_queue.max_running < 0 then
-    perform refuse('22023', 'max_running', format('%s is negative', limit_queue.max_running));
-  elsif limit_queue.ageing < interval '0' or limit_queue.ageing > interval '30 days' then
-    perform refuse('22023', 'ageing', 'is not 0 to 30 days');
-  end if;
-  update queue q set max_running = limit_queue.max_running,
-    ageing_ms = coalesce((extract(epoch from limit_queue.ageing) * 1000)::bigint, q.ageing_ms)
-  where q.name = limit_queue.name;
-  if not found then
-    perform refuse('22023', 'queue', shown(limit_queue.name) || ' is unknown');
-  end if;
-  insert into audit (what, detail) values ('queue_limited', jsonb_build_object('queue', limit_queue.name,
-    'max_running', limit_queue.max_running, 'ageing', limit_queue.ageing));
-end
-$$;
-
-create function limit_tenant(name text, max_running int, weight int default 1) returns void
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
-#variable_conflict use_column
-begin
-  if limit_tenant.max_running < 0 then
-    perform refuse('22023', 'max_running', format('%s is negative', limit_tenant.max_running));
-  elsif not coalesce(limit_tenant.weight between 1 and 100, false) then
-    perform refuse('22023', 'weight', format('%s is not 1 to 100', coalesce(limit_tenant.weight::text, 'null')));
-  elsif coalesce(limit_tenant.name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$', true) then
-    perform refuse('22023', 'tenant', shown(limit_tenant.name) || ' is no name of a tenant');
-  end if;
-  insert into tenant (name, max_running, weight)
-  values (limit_tenant.name, limit_tenant.max_running, limit_tenant.weight)
-  on conflict (name) do update set max_running = excluded.max_running, weight = excluded.weight;
-  insert into audit (what, detail) values ('tenant_limited', jsonb_build_object('tenant', limit_tenant.name,
-    'max_running', limit_tenant.max_running, 'weight', limit_tenant.weight));
-end
-$$;
-
--- Of one lane: how many run at once, and how many may start a second, on average and in a burst.
-create function limit_lane(
-  queue text, tenant text, lane text, max_running int, per_second float8 default null, burst float8 default null
-) returns void
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
-#variable_conflict use_column
-declare
-  queue_id constant smallint := (select q.id from queue q where q.name = limit_lane.queue);
-  lane_id int;
-begin
-  if queue_id is null then
-    perform refuse('22023', 'queue', shown(limit_lane.queue) || ' is unknown');
-  elsif limit_lane.max_running < 0 then
-    perform refuse('22023', 'max_running', format('%s is negative', limit_lane.max_running));
-  elsif not (limit_lane.per_second > 0 and limit_lane.per_second <= 1000000) then
-    perform refuse('22023', 'per_second', format('%s is not more than 0 and at most 1000000', limit_lane.per_second));
-  elsif not (limit_lane.burst >= 1 and limit_lane.burst <= 1000000) then
-    perform refuse('22023', 'burst', format('%s is not 1 to 1000000', limit_lane.burst));
-  elsif limit_lane.burst is not null and limit_lane.per_second is null then
-    perform refuse('22023', 'burst', 'is of a rate; give per_second');
-  elsif coalesce(limit_lane.tenant !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$', true) then
-    perform refuse('22023', 'tenant', shown(limit_lane.tenant) || ' is no name of a tenant');
-  end if;
-  lane_id := open_lane(queue_id, limit_lane.tenant, coalesce(limit_lane.lane, ''));
-  update lane l set max_running = limit_lane.max_running, rate = limit_lane.per_second, burst = limit_lane.burst,
-    tokens = null, filled_at = null
-  where l.id = lane_id;
-  insert into audit (what, detail) values ('lane_limited', jsonb_build_object('queue', limit_lane.queue,
-    'tenant', limit_lane.tenant, 'lane', limit_lane.lane, 'max_running', limit_lane.max_running,
-    'per_second', limit_lane.per_second, 'burst', limit_lane.burst));
-end
-$$;
-
 -- The queues, with what waits and runs in each.
 create function queues() returns setof jsonb
 language sql stable security definer set search_path = cordon, pg_temp as $$
@@ -489,8 +393,6 @@ language sql stable security definer set search_path = cordon, pg_temp as $$
 $$;
 
 grant execute on function snooze(uuid, timestamptz) to cordon_producer, cordon_operator;
-grant execute on function set_queue(text, text), limit_queue(text, int, interval), limit_tenant(text, int, int),
-  limit_lane(text, text, text, int, float8, float8) to cordon_operator;
 grant execute on function queues() to cordon_operator, cordon_auditor;
 
 -- CREATE OR REPLACE forgets what 0012 set.
