@@ -108,14 +108,24 @@ let package = Package(
       swiftSettings: settings),
 
     // Measurements.
+    .target(name: "BenchReport", dependencies: ["Jobs"], swiftSettings: settings),
     .target(name: "CFloor", cSettings: cSettings),
+    .target(name: "CQueueFloor", dependencies: ["CPostgres"], cSettings: cSettings),
     .executableTarget(
       name: "SandboxBench",
       dependencies: [
-        "CFloor", "Jobs", "Kernel", "Sandbox",
+        "BenchReport", "CFloor", "Jobs", "Kernel", "Sandbox",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
+    .executableTarget(
+      name: "QueueBench",
+      dependencies: [
+        "BenchReport", "CQueueFloor", "Jobs", "Postgres", "PrivateCluster", "Sandbox", "Store", "Worker",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings, plugins: ["EmbedSQL"]),
 
     // What the queue's page shows, compiled with everything else and run by a journey.
     .executableTarget(

@@ -6,21 +6,25 @@ enum ArrayLiteral {
 
   /// Every element is quoted, so that the word NULL, spaces and braces stay text.
   static func encode(_ elements: [String?]) -> String {
-    var text = "{"
+    // In bytes: no byte of a character beyond ASCII is a quote or a backslash.
+    let (quote, backslash) = (UInt8(ascii: "\""), UInt8(ascii: "\\"))
+    var text = [UInt8(ascii: "{")]
+    text.reserveCapacity(elements.reduce(2) { $0 + 3 + ($1?.utf8.count ?? 4) })
     for (index, element) in elements.enumerated() {
-      if index > 0 { text += "," }
+      if index > 0 { text.append(UInt8(ascii: ",")) }
       guard let element else {
-        text += "NULL"
+        text += "NULL".utf8
         continue
       }
-      text += "\""
-      for scalar in element.unicodeScalars {
-        if scalar == "\"" || scalar == "\\" { text.unicodeScalars.append("\\") }
-        text.unicodeScalars.append(scalar)
+      text.append(quote)
+      for byte in element.utf8 {
+        if byte == quote || byte == backslash { text.append(backslash) }
+        text.append(byte)
       }
-      text += "\""
+      text.append(quote)
     }
-    return text + "}"
+    text.append(UInt8(ascii: "}"))
+    return String(decoding: text, as: UTF8.self)
   }
 
   /// The elements in order, nil for NULL. Lower bounds (`[0:1]={…}`) are dropped; more than one dimension is refused.

@@ -21,9 +21,10 @@ public struct Watchdog: Sendable {
     rm -rf -- "$directory"
     """
 
-  /// Makes an empty directory beneath /tmp and the watchdog that removes it with everything in it.
-  public static func start() throws -> Watchdog {
-    var template = Array("/tmp/cordon-throwaway-XXXXXX".utf8CString)
+  /// Makes an empty directory and the watchdog that removes it with everything in it.
+  /// - Parameter parent: where; /tmp may be memory, which a cluster that is to be durable must not be on.
+  public static func start(beneath parent: String = "/tmp") throws -> Watchdog {
+    var template = Array("\(parent)/cordon-throwaway-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw failure("mkdtemp") }
     let directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     // The server's user passes through; what it may not see is in directories of its own.

@@ -1,3 +1,4 @@
+import BenchReport
 import Glibc
 
 /// Which processors this process may use. What is spawned later, wardens among it, inherits that.

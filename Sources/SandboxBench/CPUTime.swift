@@ -1,3 +1,4 @@
+import BenchReport
 import Glibc
 
 /// Processor seconds, to be subtracted from one another.

@@ -1,3 +1,5 @@
+import BenchReport
+
 /// Every contender once a round, so that what the machine does meanwhile meets all of them alike.
 ///
 /// The order is a row of a balanced square: it rotates from round to round, and each contender follows each other one

@@ -1,3 +1,4 @@
+import BenchReport
 import Jobs
 
 /// One block of the benchmark, pinned or not: all contenders, started anew so that wardens inherit the processors.

@@ -1,3 +1,4 @@
+import BenchReport
 import Foundation
 import Jobs
 import Kernel
@@ -104,18 +105,5 @@ struct OCIBundles {
       "destination": .string(destination), "type": .string(type), "source": .string(source),
       "options": .array(options.map(JSONValue.string)),
     ]
-  }
-}
-
-extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
-  ExpressibleByBooleanLiteral, ExpressibleByArrayLiteral,
-  ExpressibleByDictionaryLiteral
-{
-  public init(stringLiteral value: String) { self = .string(value) }
-  public init(integerLiteral value: Int64) { self = .integer(value) }
-  public init(booleanLiteral value: Bool) { self = .bool(value) }
-  public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
-  public init(dictionaryLiteral elements: (String, JSONValue)...) {
-    self = .object(Dictionary(elements) { $1 })
   }
 }

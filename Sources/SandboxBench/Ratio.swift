@@ -1,3 +1,5 @@
+import BenchReport
+
 /// A ratio that has a name, and for most of them a target.
 struct Ratio: Sendable {
   enum Target: Sendable {

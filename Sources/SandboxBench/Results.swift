@@ -1,3 +1,4 @@
+import BenchReport
 import Jobs
 
 /// What was measured of one contender with one program, pinned or not.
@@ -69,18 +70,5 @@ struct Results: Sendable {
     }
     rows += absent.map { ["contender": .string($0.name), "absent": .string($0.reason)] }
     return ["ratios": .object(Dictionary(uniqueKeysWithValues: ratios)), "rows": .array(rows)]
-  }
-}
-
-extension JSONValue {
-  /// Null for what was not measured.
-  init(_ value: Double?, digits: Int) {
-    guard let value, value.isFinite else {
-      self = .null
-      return
-    }
-    var unit = 1.0
-    for _ in 0..<digits { unit *= 10 }
-    self = .number((value * unit).rounded() / unit)
   }
 }

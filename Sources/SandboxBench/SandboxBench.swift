@@ -1,4 +1,5 @@
 import ArgumentParser
+import BenchReport
 import Foundation
 
 /// Measurements of the sandbox on the machine they are run on; `ops/bench` builds and calls it.
@@ -34,11 +35,4 @@ struct SandboxBench: AsyncParsableCommand {
       Foundation.exit(3)
     }
   }
-}
-
-/// Why something could not be measured, in one line.
-struct BenchError: Error, CustomStringConvertible {
-  let description: String
-
-  init(_ description: String) { self.description = description }
 }

@@ -1,3 +1,4 @@
+import BenchReport
 import Jobs
 
 /// Many cells through one sandbox, and what they leave.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import BenchReport
 import Foundation
 import Jobs
 

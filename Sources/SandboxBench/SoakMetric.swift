@@ -1,3 +1,4 @@
+import BenchReport
 import Jobs
 
 /// One thing that must not grow, and how it is told from noise.

@@ -1,3 +1,4 @@
+import BenchReport
 import Foundation
 
 /// The samples of a soak as an SVG: small charts over the number of cells, each from zero.

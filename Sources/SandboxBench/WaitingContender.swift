@@ -1,3 +1,4 @@
+import BenchReport
 import CFloor
 import Foundation
 import Glibc

@@ -17,6 +17,15 @@ public struct Store: Sendable {
   /// The newest migration this program carries.
   public static var schemaVersion: Int { Migration.carried.last?.version ?? 0 }
 
+  /// The text of a file of `sql/statements`, for a program that measures what it costs without this one.
+  public static func sql(statement name: String) -> String {
+    guard let query = Query(rawValue: name) else { preconditionFailure("there is no sql/statements/\(name).sql") }
+    return query.sql
+  }
+
+  /// Closes the connections; calls made later throw.
+  public func close() async { await pool.close() }
+
   /// The newest migration the database has; 0 when it has no schema `cordon`.
   public func databaseVersion() async throws -> Int {
     // By the pool itself: `all` asks for this version when a statement fails.

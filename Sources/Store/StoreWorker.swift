@@ -38,13 +38,14 @@ extension Store {
       case .look(let behind): ([], behind)
       case .known(let lanes): (lanes, nil)
       }
-    return try await all(
+    let rows = try await all(
       .claim,
       [
         Parameter(worker), Parameter(limit), Parameter(known.map { Int64($0.lane) }), Parameter(known.map(\.floor)),
         Parameter(behind.map { Int64($0) }),
-      ]
-    ).map { try Self.claim($0) }
+      ])
+    var reader = ClaimReader()
+    return try rows.map { try reader.claim($0) }
   }
 
   /// Makes the start of attempts durable and returns the jobs that may run: still ours and not cancelled. What is
@@ -197,29 +198,5 @@ extension Store {
 
   private static func held(_ claims: [Claim]) -> [Parameter] {
     [Parameter(claims.map(\.job.description)), Parameter(claims.map(\.token))]
-  }
-
-  /// A row of `claim`. What cannot be read becomes the claim's error and never a thrown one: the lease is taken, and
-  /// only its holder can end it with a reason.
-  private static func claim(_ row: Row) throws -> Claim {
-    let policyName = try row.get("policy", as: String.self)
-    guard let policy = Digest(policyName) else { throw PostgresError(.decoding, "\(policyName) is no digest") }
-    let specification = Result {
-      try JSONDecoder().decode(
-        JobSpecification.self, from: Data(try row.get("specification", as: String.self).utf8))
-    }
-    let limits = Result {
-      try JSONDecoder().decode(Limits.self, from: Data(try row.get("limits", as: String.self).utf8))
-    }
-    var problem: String?
-    if case .failure(let error) = specification { problem = "specification: \(error)" }
-    if case .failure(let error) = limits { problem = "limits: \(error)" }
-    return Claim(
-      job: try jobID(row), attempt: try row.get("attempt"), token: try row.get("token"), tenant: try row.get("tenant"),
-      queue: try row.get("queue"), enqueuedBy: try row.get("enqueued_by"),
-      specification: problem == nil ? try? specification.get() : nil, specificationError: problem,
-      limits: (try? limits.get()) ?? Limits(), policy: policy, policyDocument: try row.get("document"),
-      paramsText: try row.get("params"), lane: Int32(truncatingIfNeeded: try row.get("lane", as: Int64.self)),
-      rank: try row.get("rank"))
   }
 }

@@ -8,13 +8,17 @@ public struct JobID: Sendable, Hashable, CustomStringConvertible {
 
   /// Reads the usual text form of a UUID in either case; nil for anything else.
   public init?(_ text: String) {
-    let groups = text.split(separator: "-", omittingEmptySubsequences: false)
-    guard groups.map(\.utf8.count) == [8, 4, 4, 4, 12] else { return nil }
-    let isHex = groups.joined().utf8.allSatisfy { byte in
-      (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte) || (0x41...0x46).contains(byte)
-    }
-    guard isHex else { return nil }
-    description = text.lowercased()
+    // By its bytes: a worker reads one for each job of every answer.
+    let isUUID =
+      text.utf8.count == 36
+      && text.utf8.enumerated().allSatisfy { index, byte in
+        switch index {
+        case 8, 13, 18, 23: byte == UInt8(ascii: "-")
+        default: (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte) || (0x41...0x46).contains(byte)
+        }
+      }
+    guard isUUID else { return nil }
+    description = text.utf8.contains { (0x41...0x46).contains($0) } ? text.lowercased() : text
   }
 }
 

@@ -7,12 +7,14 @@ import Store
 /// as long as reading all jobs of that hour. So a look that was slow is not repeated before twenty times as long has
 /// passed, and meanwhile claims go to the lanes that gave jobs last, each behind the last one taken. What comes back in
 /// front of that (a retry, a higher priority) waits for the next look.
-struct LaneCursor {
+package struct LaneCursor {
   /// Where the next look begins.
   private var behind: Int32 = 0
   /// The lanes of the last claims, the one served longest ago first.
   private var known: [KnownLane] = []
   private var nextLook: ContinuousClock.Instant?
+
+  package init() {}
 
   /// More would have to be sent with every claim; who waits in another lane is found by a look.
   static let mostKnown = 64
@@ -24,13 +26,13 @@ struct LaneCursor {
   static let longestRest = Duration.seconds(10)
 
   /// The search of the next claim; nil where it would be in vain before `nextLookAt`.
-  func search(now: ContinuousClock.Instant) -> LaneSearch? {
+  package func search(now: ContinuousClock.Instant) -> LaneSearch? {
     if nextLook.map({ $0 <= now }) ?? true { return .look(behind: behind) }
     return known.isEmpty ? nil : .known(known)
   }
 
   /// What a search brought.
-  mutating func found(
+  package mutating func found(
     _ claims: [Claim], by search: LaneSearch, limit: Int, began: ContinuousClock.Instant, now: ContinuousClock.Instant
   ) {
     for claim in claims { note(claim) }

@@ -35,22 +35,22 @@ import Store
 
 /// Claims attempts, runs them in cells, and writes back what happened.
 public actor Worker {
-  private let configuration: WorkerConfiguration
-  private let store: Store
-  private let sandbox: Sandbox
+  let configuration: WorkerConfiguration
+  let store: Store
+  let sandbox: Sandbox
   private let publications: Publications
-  private let logger: Logger
+  let logger: Logger
 
-  private var roster: Roster
+  var roster: Roster
   private var lanes = LaneCursor()
   private var cells: [Int64: RunningCell] = [:]
   private var stopFlags: [Int64: StopFlag] = [:]
-  private var id: Int64 = 0
+  var id: Int64 = 0
   /// Controls this host does not give and the policy in force waived when the worker registered.
-  private var waived: [String] = []
+  var waived: [String] = []
   /// The control that stopped holding while the worker served.
-  private var broken: Finding?
-  private var wardenIsGone = false
+  var broken: Finding?
+  var wardenIsGone = false
   private var lastHeartbeat = ContinuousClock.now
   private var failurePause = Backoff(base: .seconds(1), ceiling: .seconds(30))
   private var pausedUntil = ContinuousClock.now
@@ -365,52 +365,6 @@ public actor Worker {
       // With jitter, so that a fleet does not ask at the same moment.
       try? await Task.sleep(for: pause + .milliseconds(Int64.random(in: 0...100)))
     }
-  }
-
-  // MARK: The sandbox
-
-  /// The terms of the policy in force. Asked for only where something is missing: where nothing is, there is nothing
-  /// to waive.
-  private func termsInForce(_ findings: [Finding]) async throws -> PolicyTerms {
-    guard findings.contains(where: { !$0.holds }) else { return PolicyTerms() }
-    return try PolicyTerms(document: try await store.policyInForce().document)
-  }
-
-  private func sendCanaries() async {
-    var canary = Canary(
-      interval: configuration.canaryInterval, waived: Set(waived), now: .now, spread: .random(in: 0...1))
-    while true {
-      try? await Task.sleep(until: canary.due, clock: .continuous)
-      guard !Task.isCancelled else { return }
-      let looked = await Canary.look { [sandbox] in sandbox.facts.missing + (try await SelfTest.probe(sandbox)) }
-      // What fails while everything is being ended says nothing about the host.
-      guard !Task.isCancelled, roster.mode != .leaving else { return }
-      let verdict =
-        switch looked {
-        case .success(let findings): canary.verdict(findings)
-        case .failure(let error): canary.verdict(failed: "\(error)")
-        }
-      if case .drain(let finding) = verdict { return stopServing(finding) }
-      logger.debug("the canary found every control in force")
-      canary.schedule(after: .now, spread: .random(in: 0...1))
-    }
-  }
-
-  private func stopServing(_ finding: Finding) {
-    logger.critical("a control stopped holding; draining", metadata: ["reason": "\(finding.line)"])
-    broken = finding
-    let (store, id) = (store, id)
-    Task { try? await store.reportDrained(worker: id, reason: finding.line) }
-    drain()
-  }
-
-  /// A worker whose warden died can run nothing: it gives everything back and leaves.
-  private func watchSandbox() async {
-    await sandbox.waitUntilClosed()
-    guard roster.mode != .leaving, !roster.mayLeave else { return }
-    logger.critical("the warden is gone; leaving")
-    wardenIsGone = true
-    leave()
   }
 }
 

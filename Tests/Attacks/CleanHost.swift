@@ -53,7 +53,7 @@ struct CleanHost: Sendable {
       if !program.hasPrefix("/memfd:cordon-cell"), !program.contains("/cordon-warden"),
         process != house.worker.process.processIdentifier
       {
-        problems.append("process \(process) (\(program)) of uid \(user) is left")
+        problems.append("process \(process) (\(program)) of uid \(user) is left: \(Self.state(of: process))")
       }
     }
     let groups = Self.cells(of: warden, house.groups)
@@ -111,6 +111,18 @@ struct CleanHost: Sendable {
       }
       return (path, cells)
     }
+  }
+
+  /// What it is doing there: name, state, parent, and where in the kernel it waits.
+  private static func state(of process: pid_t) -> String {
+    func file(_ name: String) -> String {
+      ((try? String(contentsOfFile: "/proc/\(process)/\(name)", encoding: .utf8)) ?? "").trimmingCharacters(
+        in: .whitespacesAndNewlines)
+    }
+    let wanted = ["Name", "State", "PPid", "NSpid", "Threads"]
+    let lines = file("status").split(separator: "\n").filter { line in wanted.contains { line.hasPrefix($0 + ":") } }
+    return (lines.map { $0.replacingOccurrences(of: "\t", with: " ") } + ["waits in " + file("wchan")])
+      .joined(separator: ", ")
   }
 
   private static func serial(_ group: String) -> UInt64 { group.split(separator: "-").last.flatMap { UInt64($0) } ?? 0 }

@@ -20,8 +20,11 @@ enum WorkerUser {
   /// Cases that an ordinary user's worker is not put to, and why.
   static let leftOut = [
     "KS-28": "it is the doctor's, who is asked as root; OrdinaryUserJourney asks as an ordinary user",
-    "OP-01": "the same",
-    "OP-02": "the same",
+    "OP-01": "it is the doctor's, too",
+    "OP-02": "it is the doctor's, too",
+    "FS-18b": "only root can mount a filesystem in a file",
+    "FS-19b": "only root can mount a filesystem in a file",
+    "FS-35c": "only root can mount a filesystem in a file",
     "OP-07": "its requests are refused before there is a worker",
   ]
 

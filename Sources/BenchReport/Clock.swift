@@ -1,7 +1,7 @@
 import Glibc
 
 /// Microseconds of the monotonic clock.
-func microseconds() -> Double {
+public func microseconds() -> Double {
   var time = timespec()
   clock_gettime(CLOCK_MONOTONIC, &time)
   return Double(time.tv_sec) * 1e6 + Double(time.tv_nsec) / 1e3
@@ -10,11 +10,11 @@ func microseconds() -> Double {
 /// Order statistics of samples.
 extension [Double] {
   /// The smallest sample that at least this part of them does not exceed; nil without samples.
-  func quantile(_ part: Double) -> Double? {
+  public func quantile(_ part: Double) -> Double? {
     guard !isEmpty else { return nil }
     let index = Int((part * Double(count)).rounded(.up)) - 1
     return sorted()[Swift.max(0, Swift.min(count - 1, index))]
   }
 
-  var median: Double? { quantile(0.5) }
+  public var median: Double? { quantile(0.5) }
 }

@@ -4,14 +4,14 @@ import Synchronization
 
 /// SIGINT and SIGTERM end the measurement between two samples, so that cells, containers and files are taken down by
 /// the code that made them. A second signal ends the process at once; its wardens then kill their cells themselves.
-enum Interrupt {
+public enum Interrupt {
   private static let received = Atomic<Bool>(false)
   nonisolated(unsafe) private static var sources: [any DispatchSourceSignal] = []
 
-  static var isRequested: Bool { received.load(ordering: .relaxed) }
+  public static var isRequested: Bool { received.load(ordering: .relaxed) }
 
   /// Called once, before anything is started.
-  static func listen() {
+  public static func listen() {
     for number in [SIGINT, SIGTERM] {
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
@@ -24,14 +24,14 @@ enum Interrupt {
     }
   }
 
-  static func check() throws {
+  public static func check() throws {
     if isRequested { throw CancellationError() }
   }
 }
 
 /// What is going on, for whoever waits; never on stdout, which is the result's.
-enum Progress {
-  static func line(_ text: String) {
+public enum Progress {
+  public static func line(_ text: String) {
     FileHandle.standardError.write(Data("bench: \(text)\n".utf8))
   }
 }
