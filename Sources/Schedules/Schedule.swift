@@ -67,7 +67,7 @@ public struct Schedule: Hashable, Sendable {
     }
   }
 
-  /// The first instant after `instant`; nil when there is none before `ends`, or none within 400 years.
+  /// The first instant after `instant`; nil when there is none before `ends`, within 400 years, or by the year 4970.
   public func next(after instant: Date) -> Date? {
     var instants = instants(after: instant)
     return instants.next()

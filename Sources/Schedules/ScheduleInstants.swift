@@ -14,16 +14,16 @@ public struct ScheduleInstants: Sequence, IteratorProtocol, Sendable {
 
   /// No offset of a zone is as large, either way.
   private static let maximumOffset = 26 * 3_600
-  /// Beyond this, in seconds before and after 1970 (3000 years), there is nothing to be computed with certainty.
+  /// In seconds before and after 1970, 3000 years: nothing is computed beyond, where no law of any zone is known.
   private static let reach = 3_000 * 31_556_952.0
 
   init(_ schedule: Schedule, after instant: Date) {
     self.schedule = schedule
-    var first = Self.seconds(instant).rounded(.down) + 1
-    if let starts = schedule.starts { first = Swift.max(first, Self.seconds(starts).rounded(.up)) }
-    cursor = Int(first)
+    var first = instant.timeIntervalSince1970.rounded(.down) + 1
+    if let starts = schedule.starts { first = Swift.max(first, starts.timeIntervalSince1970.rounded(.up)) }
+    cursor = Int(Swift.min(Swift.max(first, -Self.reach), Self.reach))
     // After 400 years days and weekdays repeat; what has not fired by then never will.
-    horizon = cursor + CivilDate.daysInCycle * secondsInDay
+    horizon = first > Self.reach ? cursor : cursor + CivilDate.daysInCycle * secondsInDay
   }
 
   public mutating func next() -> Date? {
@@ -32,10 +32,6 @@ public struct ScheduleInstants: Sequence, IteratorProtocol, Sendable {
     if let ends = schedule.ends, date >= ends { return nil }
     cursor = instant + 1
     return date
-  }
-
-  private static func seconds(_ date: Date) -> Double {
-    Swift.min(Swift.max(date.timeIntervalSince1970, -reach), reach)
   }
 
   private mutating func nextSecond() -> Int? {

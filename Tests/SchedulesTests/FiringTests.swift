@@ -52,6 +52,21 @@ struct FiringTests {
     #expect(firing(handled, now, .catchUp(1)).forgone == hours[0]...hours[0])
   }
 
+  @Test(
+    "instants that lie closer than what is tolerated fire once", arguments: [MissedRuns.skip, .coalesce, .catchUp(3)])
+  func close(missed: MissedRuns) throws {
+    let schedule = try Schedule(CronExpression("*/10 * * * * *"))
+    var handled = at("2026-01-01T00:00:05Z")
+    var fired: [Date] = []
+    for step in 1...100 {
+      let firing = schedule.firing(
+        handled: handled, now: at("2026-01-01T00:00:05Z").addingTimeInterval(Double(step) * 7), missed: missed)
+      fired += firing.instants
+      handled = firing.handled
+    }
+    #expect(fired == schedule.instants(after: at("2026-01-01T00:00:05Z"), limit: fired.count) && fired.count == 70)
+  }
+
   @Test("a clock that was set back fires nothing twice")
   func backwards() {
     let back = firing("2026-01-01T05:00:00Z", "2026-01-01T03:30:00Z", .catchUp(9))

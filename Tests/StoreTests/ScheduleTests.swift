@@ -322,6 +322,7 @@ import Testing
       #expect(error.sqlState == "CD404", "\(error)")
     }
     #expect(try await bound.store.dueSchedules(limit: 10) == [])
+    #expect(try await bound.store.scheduleDueIn() == nil)
     let due = try #require(try await workers(1)[0].store.dueSchedules(limit: 10).first)
     let answer = Firing(instants: [], forgone: nil, handled: due.now, next: nil)
     #expect(try await bound.store.fire(due, answer) == nil)

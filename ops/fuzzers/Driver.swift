@@ -42,6 +42,7 @@ nonisolated(unsafe) private let fuzzers: [String: any Fuzzer.Type] = [
   "ProcessStats": ProcessStats.self,
   "RecordViews": RecordViews.self,
   "ResultDocuments": ResultDocuments.self,
+  "ScheduleDocuments": ScheduleDocuments.self,
   "Specifications": Specifications.self,
   "StreamCaptures": StreamCaptures.self,
   "TerminalTexts": TerminalTexts.self,

@@ -239,12 +239,16 @@ begin
 end
 $$;
 
--- Seconds until the next schedule is due, negative when it is; null when none will be.
+-- Seconds until the next schedule of those that due_schedules would show is due, negative when it is; null when none will be.
 create function schedule_due_in() returns float8
-language sql stable security definer set search_path = cordon, pg_temp as $$
-  select extract(epoch from (
-    select s.next_at from schedule s where s.enabled and s.next_at is not null order by s.next_at limit 1)
-    - clock_timestamp())::float8
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+declare
+  mine constant text := (select p.tenant from principal p where p.role = session_user);
+begin
+  return extract(epoch from (
+    select s.next_at from schedule s where s.enabled and s.next_at is not null and (mine is null or s.tenant = mine)
+    order by s.next_at limit 1) - clock_timestamp());
+end
 $$;
 
 -- As in 0021, for a job that somebody has been found to be allowed to cancel.
