@@ -41,15 +41,20 @@ struct CordonServing: Sendable {
   private func work(
     _ store: Store, _ worker: Int64, _ lanes: inout LaneCursor, _ begun: @Sendable (String, Double) -> Void
   ) async throws {
+    var isIdle = false
     while !Task.isCancelled {
       let began = ContinuousClock.now
-      guard let search = lanes.search(now: began) else { return }
+      guard let search = lanes.search(now: began, isTold: true) else { return }
       let claims = try await store.claim(worker: worker, limit: slots, search: search)
       lanes.found(claims, by: search, limit: slots, began: began, now: .now)
       if !claims.isEmpty {
         try await CordonQueue.finish(claims, store, worker) { begun($0.job.description, microseconds()) }
       }
-      if claims.count < slots, case .look = search { return }
+      if claims.count < slots, case .look = search {
+        // As the worker does: once more after it has said that it is idle.
+        if isIdle, claims.isEmpty { return }
+        isIdle = true
+      }
     }
   }
 }

@@ -41,6 +41,7 @@ struct ClaimReader {
     let name = try row.get("policy", as: String.self)
     if let known = policies[name] { return known }
     guard let digest = Digest(name) else { throw PostgresError(.decoding, "\(name) is no digest") }
+    // In the first row of each policy.
     let read = (digest, try row.get("document", as: String.self))
     policies[name] = read
     return read

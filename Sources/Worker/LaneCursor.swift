@@ -25,10 +25,14 @@ package struct LaneCursor {
   /// No job waits longer than this for a look.
   static let longestRest = Duration.seconds(10)
 
-  /// The search of the next claim; nil where it would be in vain before `nextLookAt`.
-  package func search(now: ContinuousClock.Instant) -> LaneSearch? {
+  /// The search of the next claim; nil where nothing is known and it is too soon to look again.
+  ///
+  /// - Parameter isTold: somebody has said that a job waits: then it is worth a look, if nothing else is known. What made
+  ///   the last one slow may have been a disk that stalled, and a worker with nothing to do must not sleep over a job.
+  package func search(now: ContinuousClock.Instant, isTold: Bool = false) -> LaneSearch? {
     if nextLook.map({ $0 <= now }) ?? true { return .look(behind: behind) }
-    return known.isEmpty ? nil : .known(known)
+    if known.isEmpty { return isTold ? .look(behind: behind) : nil }
+    return .known(known)
   }
 
   /// What a search brought.

@@ -43,6 +43,10 @@ public actor Worker {
 
   var roster: Roster
   private var lanes = LaneCursor()
+  /// A job waits, by the database's word since the last claim.
+  private var isTold = false
+  /// The database has this worker's word that it is idle, and it has looked once more since.
+  private var isIdle = false
   private var cells: [Int64: RunningCell] = [:]
   private var stopFlags: [Int64: StopFlag] = [:]
   var id: Int64 = 0
@@ -204,15 +208,23 @@ public actor Worker {
     for await _ in wakeUps {
       guard ContinuousClock.now >= pausedUntil else { continue }
       let began = ContinuousClock.now
-      guard let search = lanes.search(now: began) else { continue }
+      guard let search = lanes.search(now: began, isTold: isTold) else { continue }
       let wanted = roster.beginClaim()
       guard wanted > 0 else { continue }
+      isTold = false
       var claims: [Claim] = []
       do {
         claims = try await store.claim(worker: id, limit: wanted, search: search)
         lanes.found(claims, by: search, limit: wanted, began: began, now: .now)
         // Nothing behind what it knew: only a look can find more.
         if claims.count < wanted, case .known = search { wake.yield() }
+        if claims.count < wanted, case .look = search {
+          // Who enqueued while this claim was under way may have seen no idle worker yet, and told nobody.
+          if !isIdle || !claims.isEmpty { wake.yield() }
+          isIdle = true
+        } else {
+          isIdle = false
+        }
       } catch is CancellationError {
       } catch {
         logger.warning("claim failed", metadata: ["error": "\(error)"])
@@ -288,7 +300,14 @@ public actor Worker {
   private func listen() async {
     for await notification in store.notifications([Channel.ready, Channel.cancel]) {
       // Both only set a flag, so a flood of notifications costs nothing.
-      if notification.channel == Channel.cancel { beat.yield() } else { wake.yield() }
+      if notification.channel == Channel.cancel {
+        beat.yield()
+      } else {
+        isTold = true
+        // It has taken this worker's word that it is idle.
+        isIdle = false
+        wake.yield()
+      }
     }
   }
 

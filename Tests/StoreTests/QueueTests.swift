@@ -201,7 +201,7 @@ import Testing
   @Test func notifiesOnlyIdleWorkers() async throws {
     let producer = try await Member.producer()
     let (member, id) = try await Member.worker()
-    let idle = "select idle::text from cordon.worker where id = \(id)"
+    let idle = "select exists (select from cordon.idle where worker = \(id))::text"
     let listener = try await Database.current.connect()
     try await listener.listen("cordon_ready")
     var heard = listener.notifications.makeAsyncIterator()
@@ -215,6 +215,7 @@ import Testing
     _ = try await producer.store.enqueue(queue: "default", specification: sleepJob)
     // The first one heard is the one for the second job: nothing was sent for the first.
     #expect(await heard.next()?.payload == "default")
+    #expect(try await admin(idle) == ["false"], "one notification wakes it; others need none")
     #expect(try await member.store.claim(worker: id, limit: 1).count == 1)
     _ = try await producer.store.enqueue(queue: "default", specification: sleepJob)
     _ = try await admin("select pg_notify('cordon_ready', 'end')::text")

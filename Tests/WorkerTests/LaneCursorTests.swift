@@ -41,6 +41,7 @@ import Testing
     #expect(cursor.search(now: end) == .known([KnownLane(lane: 7, floor: 9)]))
     cursor.found([], by: .known([KnownLane(lane: 7, floor: 9)]), limit: 4, began: end, now: end)
     #expect(cursor.search(now: end) == nil, "only a look can find more, and not yet")
+    #expect(cursor.search(now: end, isTold: true) == .look(behind: 7), "unless somebody says that there is something")
     #expect(cursor.search(now: end + .seconds(2)) == .look(behind: 7))
   }
 

@@ -94,6 +94,28 @@ alter table lease add column lane int, add column rank bigint;
 update lease l set (lane, rank) = (select p.lane, p.rank from job j cross join lateral place(j) p where j.id = l.job);
 alter table lease alter column lane set not null, alter column rank set not null, drop column priority;
 
+-- Workers that have found less than they asked for: one row a queue, until somebody enqueues there. A producer takes one row
+-- and notifies; one that finds none, or only rows that others are taking, does not. So a NOTIFY, which takes a lock that the
+-- whole cluster shares until commit, is sent as often as workers fall idle and not as often as jobs come: with 16 producers
+-- and a note in the worker's own row instead, which all of them see until the worker claims again, they enqueued a seventh
+-- of what they do. A row that is locked by a producer's open transaction is passed over by everybody.
+create table idle (
+  queue smallint not null,
+  worker bigint not null,
+  until timestamptz not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_cost_delay = 0);
+
+create or replace function wake(queue_id smallint) returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+begin
+  delete from idle where ctid = any (array(
+    select i.ctid from idle i where i.queue = queue_id and i.until > clock_timestamp() limit 1 for update skip locked));
+  if found then
+    perform pg_notify('cordon_ready', (select q.name from queue q where q.id = queue_id));
+  end if;
+end
+$$;
+
 -- The lane of that name, made when it is first used. Whoever makes it at the same time waits for the other's commit once.
 create function open_lane(queue_id smallint, tenant text, key text) returns int
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
