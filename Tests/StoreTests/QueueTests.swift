@@ -120,6 +120,23 @@ import Testing
   }
 
   /// The job's numbers are the caller's, digit for digit.
+  /// As the queue's page says: COPY into a table of one's own, and one call, in one transaction.
+  @Test func bulkComesByCopy() async throws {
+    let producer = try await Member.producer()
+    let connection = try await Connection.connect(Database.current.settings(user: producer.role))
+    try await connection.execute(
+      script: "begin; create temp table mine (specification jsonb) on commit drop")
+    let lines = (0..<2_000).map { [Parameter(#"{"runtime": "bash", "code": "x", "args": ["\#($0)"]}"#)] }
+    #expect(try await connection.copyIn("COPY mine FROM STDIN", rows: lines) == 2_000)
+    try await connection.execute(
+      script: "select cordon.enqueue_many('default', array(select specification from mine order by ctid)); commit")
+    await connection.close()
+    let (member, id) = try await Member.worker()
+    let claims = try await member.store.claim(worker: id, limit: 100)
+    #expect(claims.compactMap { $0.specification?.args.first } == (0..<100).map { String($0) })
+    #expect(try await admin("select count(*) from cordon.ready") == ["1900"])
+  }
+
   @Test func parametersAreHandedOutExactly() async throws {
     let producer = try await Member.producer()
     let params = #"{"a": 12345678901234567890, "b": 1.10, "c": 0.1234567890123456789}"#
