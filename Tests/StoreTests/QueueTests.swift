@@ -240,6 +240,19 @@ import Testing
     await listener.close()
   }
 
+  /// However long a worker is idle, and whoever dies idle.
+  @Test func idleWorkersLeaveOneRowAQueue() async throws {
+    let (member, id) = try await Member.worker(leaseSeconds: 0.2)
+    for _ in 0..<6 {
+      #expect(try await member.store.claim(worker: id, limit: 1).isEmpty)
+      #expect(try await admin("select count(*) from cordon.idle") == ["1"])
+      try await Task.sleep(for: .milliseconds(110))
+    }
+    try await Task.sleep(for: .milliseconds(200))
+    _ = try await member.store.rescue(limit: 10)
+    #expect(try await admin("select count(*) from cordon.idle") == ["0"])
+  }
+
   @Test func jobsAreListedByStateAndQueue() async throws {
     let producer = try await Member.producer()
     try await Member.superuser.store.addQueue(name: "other")

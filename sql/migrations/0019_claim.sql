@@ -194,7 +194,11 @@ begin
   update worker w set seen_at = clock_timestamp()
   where w.id = me.id and w.seen_at < clock_timestamp() - make_interval(secs => w.lease_seconds / 4);
   if look_behind is not null and wanted > 0 and me.drained_at is null then
-    -- A row that is there stays: whoever enqueues after a second look sees one that was committed before it.
+    -- A row that is there stays for half its time: whoever enqueues after a second look sees one that was committed before it.
+    delete from idle where ctid = any (array(
+      select i.ctid from idle i
+      where i.worker = me.id and i.until <= clock_timestamp() + make_interval(secs => me.lease_seconds / 2)
+      for update skip locked));
     insert into idle (queue, worker, until)
     select q, me.id, clock_timestamp() + make_interval(secs => me.lease_seconds) from unnest(me.queues) q
     where not exists (select from idle i where i.queue = q and i.worker = me.id

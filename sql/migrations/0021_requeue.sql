@@ -225,6 +225,9 @@ begin
   delete from worker where ctid = any (array(
     select w.ctid from worker w where w.seen_at < clock_timestamp() - interval '1 day'
       and not exists (select from lease l where l.worker = w.id) limit most for update skip locked));
+  -- Of workers that are gone.
+  delete from idle where ctid = any (array(
+    select i.ctid from idle i where i.until < clock_timestamp() limit most for update skip locked));
   delete from idempotency where ctid = any (array(
     select i.ctid from idempotency i where i.expires_at < clock_timestamp() order by i.expires_at limit most
     for update skip locked));
