@@ -55,6 +55,31 @@ import Testing
 @Suite(.database) struct MigrationTests {
   private var store: Store { Member.superuser.store }
 
+  /// What waits and runs under the schema before lanes is there after it, in its order.
+  @Test func waitingJobsMoveIntoLanes() async throws {
+    _ = try await store.migrate(Array(Migration.carried.prefix(16))) { _ in }
+    let producer = try await Member.make("cordon_producer")
+    let (worker, boss) = (try await Member.make("cordon_worker"), try await Member.make("cordon_operator"))
+    _ = try await boss.column("select cordon.add_principal($1, 'alpha')::text", [Parameter(producer.role)])
+    func put(_ more: String) async throws -> String? {
+      try await producer.column("select cordon.enqueue('default', '\(sleepJob)', \(more))::text")[0]
+    }
+    let last = try await put("priority => 9")
+    let held = try await put("priority => 0")
+    let first = try await put("priority => 4")
+    let later = try await put("run_at => now() + interval '1 hour'")
+    let id = try await worker.column(
+      "select cordon.register_worker('w', 'h', 'b', array['default'], 10, 30)::text")[0]
+    #expect(try await worker.column("select job::text from cordon.claim(\(id ?? ""), 1)") == [held])
+
+    _ = try await store.migrate()
+    let number = try #require(id.flatMap { Int64($0) })
+    let states = try await producer.store.jobs().map { try json($0)["state"]?.string }
+    #expect(states == ["scheduled", "queued", "running", "queued"])
+    #expect(try await producer.store.cancel(try #require(later.flatMap { JobID($0) })) == "cancelled")
+    #expect(try await worker.store.claim(worker: number, limit: 5).map(\.job.description) == [first, last])
+  }
+
   @Test func migratesFromNothingOnce() async throws {
     #expect(try await store.databaseVersion() == 0)
     await #expect(throws: SchemaError.older(database: 0, binary: Store.schemaVersion)) {
