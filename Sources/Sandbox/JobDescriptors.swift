@@ -29,7 +29,7 @@ struct JobDescriptors {
   }
 }
 
-/// Pipes of one job, made before it is there: a pair takes a tenth as long as starting a program does.
+/// Pipes of one job, made before it is there: nobody should wait for the kernel's making them.
 struct JobPipes {
   let stdout: JobPipe
   let stderr: JobPipe

@@ -38,9 +38,9 @@ import WardenProtocol
 //                                      beneath is hostile but can no longer change. `Outputs` reads it.
 //
 // Order of one run: the stage is complete before the order is sent, since the job may start at any time after;
-// `started`, `refused` or, of a job that is over by then, `finished` answers the order; the warden alone keeps the wall clock. On `finished` the pipes are
-// drained of what is in them and closed, without waiting for end of file: no process of the cell exists any more,
-// and if somebody outside has come to hold the pipe open, that must not hold up a report.
+// `started`, `refused` or, of a job that is over by then, `finished` answers the order; the warden alone keeps the wall
+// clock. On `finished` the pipes are drained of what is in them and closed, without waiting for end of file: no process of
+// the cell exists any more, and if somebody outside has come to hold the pipe open, that must not hold up a report.
 //
 // One thread serves everything: it is this actor's executor, and polls the control socket and all pipes. What the
 // job writes beyond its cap is read, counted and forgotten, so a flood costs time on this thread but no memory; one

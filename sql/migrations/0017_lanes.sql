@@ -13,9 +13,9 @@
 -- limit, so there is no counter that could leak. A rate is a bucket of tokens in the lane's row, which refills by the
 -- database's clock. A lane whose row another claim has locked is passed over: its holder serves it.
 --
--- How a claim finds lanes, and what was tried. Stepping from lane to lane through the index costs one descent a lane, so a
--- claim looks at 16 at most and takes a share from each; one job from each of a hundred lanes took 2.5 times as long. Rows
--- that are deleted but still visible to an old snapshot cannot be skipped by the index: a claim that starts at the front
+-- How a claim finds lanes. Stepping from lane to lane through the index costs a descent a lane, and so does taking from one,
+-- so a claim looks at 16 at most and takes a share from each, not one job from each of very many (`ops/bench queue` prints
+-- `lanes_over_one`). Rows that are deleted but still visible to an old snapshot cannot be skipped by the index: a claim that starts at the front
 -- reads all of them again. So the worker says which lanes gave it jobs, and from which rank on it has not looked, and asks
 -- for a look at the rest only as often as that is cheap (`LaneCursor`).
 
@@ -96,9 +96,9 @@ alter table lease alter column lane set not null, alter column rank set not null
 
 -- Workers that have found less than they asked for: one row a queue, until somebody enqueues there. A producer takes one row
 -- and notifies; one that finds none, or only rows that others are taking, does not. So a NOTIFY, which takes a lock that the
--- whole cluster shares until commit, is sent as often as workers fall idle and not as often as jobs come: with 16 producers
--- and a note in the worker's own row instead, which all of them see until the worker claims again, they enqueued a seventh
--- of what they do. A row that is locked by a producer's open transaction is passed over by everybody.
+-- whole cluster shares until commit, is sent as often as workers fall idle and not as often as jobs come (`ops/bench queue`
+-- prints `notify_over_none`). A note in the worker's own row is seen by every producer until the worker claims again: each
+-- of them then notified, and they waited for each other's commits. A row that is locked by a producer's open transaction is passed over by everybody.
 create table idle (
   queue smallint not null,
   worker bigint not null,

@@ -246,7 +246,7 @@ $$;
 alter table worker drop column idle;
 
 -- As in 0009. The deadline moves by as long as the attempt may take, which the claim has put into the lease: a job is not
--- looked up again for that (12 µs a job instead of 21).
+-- looked up again for that.
 create or replace function start(worker bigint, jobs uuid[], tokens bigint[], attributions text[]) returns setof uuid
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column

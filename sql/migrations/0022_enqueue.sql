@@ -158,7 +158,7 @@ begin
       asked := nullif(specification -> 'limits', 'null');
       retries := retries || read_retry(replace(base, '#', (i - 1)::text), specification -> 'retry');
     end if;
-    -- Most jobs of a call ask for the same limits, and to work them out takes four times as long as all other checks.
+    -- Most jobs of a call ask for the same limits, and to work them out takes longer than all other checks.
     if allowed is null or asked is distinct from last_asked then
       allowed := effective_limits(replace(base, '#', (i - 1)::text), asked, document);
       last_asked := asked;
