@@ -37,7 +37,8 @@ public protocol CellCgroup: AnyObject {
   var handle: Descriptor { get }
   /// Becomes readable when the kernel runs out of memory in the group; nil where it then kills the group itself.
   var outOfMemory: Descriptor? { get }
-  /// Sets the limits. Before anything of a job's runs; while the warden's own code enters and makes ready, it must neither be throttled nor ended, because the warden waits for it in the same memory.
+  /// Sets the limits. Before anything of a job's runs; while the warden's own code enters and makes ready, it must neither
+  /// be throttled nor ended, because the warden waits for it in the same memory.
   func apply(_ limits: CgroupLimits) throws(SystemError)
   /// Where a process comes under every limit.
   var entrance: CgroupEntrance { get }

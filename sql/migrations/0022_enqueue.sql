@@ -194,6 +194,27 @@ begin
 end
 $$;
 
+-- What makes two requests under one key the same: not the times, which a retry cannot repeat.
+create function request_digest(queue text, priority int, specification jsonb) returns bytea
+language sql stable security definer set search_path = cordon, pg_temp as $$
+  select sha256(convert_to(concat_ws(E'\n', queue, priority, specification), 'UTF8'))
+$$;
+
+-- Whether the key is this job's from now on; false when it stands for another. Whoever comes second waits here until the
+-- first has committed or has not.
+create function take_key(me principal, within text, key text, payload bytea, job uuid, expires interval) returns boolean
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+begin
+  insert into idempotency as i (tenant, scope, key, payload, job, expires_at)
+  values (me.tenant, within, take_key.key, take_key.payload, take_key.job, clock_timestamp() + take_key.expires)
+  on conflict (tenant, scope, key) do update
+    set payload = excluded.payload, job = excluded.job, expires_at = excluded.expires_at
+    where i.expires_at <= clock_timestamp();
+  return found;
+end
+$$;
+
 -- One job. With a key, the same request again (queue, specification and priority; not the times, which a retry cannot
 -- repeat) returns the job of the first, and another request under that key is refused. `key_scope` is `tenant` or
 -- `queue`; after `key_expires` the key is as if it had never been used.
@@ -222,17 +243,10 @@ begin
   created := true;
   if enqueue_job.key is not null then
     perform check_shape('specification', enqueue_job.specification);
-    payload := sha256(convert_to(
-      concat_ws(E'\n', enqueue_job.queue, enqueue_job.priority, enqueue_job.specification), 'UTF8'));
+    payload := request_digest(enqueue_job.queue, enqueue_job.priority, enqueue_job.specification);
     -- A queue's name is never empty, so no queue's keys are the tenant's.
     within := case when enqueue_job.key_scope = 'queue' then enqueue_job.queue else '' end;
-    -- Whoever comes second waits here until the first has committed or has not.
-    insert into idempotency as i (tenant, scope, key, payload, job, expires_at)
-    values (me.tenant, within, enqueue_job.key, payload, enqueue_job.job, clock_timestamp() + enqueue_job.key_expires)
-    on conflict (tenant, scope, key) do update
-      set payload = excluded.payload, job = excluded.job, expires_at = excluded.expires_at
-      where i.expires_at <= clock_timestamp();
-    created := found;
+    created := take_key(me, within, enqueue_job.key, payload, enqueue_job.job, enqueue_job.key_expires);
   end if;
   if created then
     perform enqueue_jobs(me, '', enqueue_job.queue, array[enqueue_job.specification], enqueue_job.key,
