@@ -63,7 +63,7 @@ struct RecordView {
     if let result = record["result"], result != .null { field("result", Self.compact(result)) }
 
     section("Attribution")
-    for name in ["enqueued_by", "tenant", "worker", "worker_role", "host", "build", "policy", "code"] {
+    for name in ["enqueued_by", "retry_of", "tenant", "worker", "worker_role", "host", "build", "policy", "code"] {
       field(name, Self.text(attribution?[name]))
     }
     for input in attribution?["inputs"]?.array ?? [] {

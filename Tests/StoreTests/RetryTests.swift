@@ -138,6 +138,7 @@ import Testing
     let record = try json(try await producer.store.record(again))
     #expect(record["state"]?.string == "queued" && record["tenant"]?.string == "alpha")
     #expect(record["attribution"]?["enqueued_by"]?.string == boss.role, "who asked is the operator")
+    #expect(record["attribution"]?["retry_of"]?.string == ids[0].description)
     #expect(
       try await admin("select retry_of::text from cordon.job where id = $1", [Parameter(again.description)])
         == [ids[0].description])

@@ -127,6 +127,57 @@ begin
 end
 $$;
 
+-- As in 0011, and the dead letter that the job was made of.
+create or replace function record(job uuid, attempt bigint default null) returns jsonb
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  j constant job := visible_job(record.job, sees_all());
+  now_state constant record := job_state(j.id);
+  shown_attempt constant bigint := coalesce(record.attempt, now_state.attempt);
+  a attempt;
+  l lease;
+  w worker;
+  over boolean;
+begin
+  select * into a from attempt x where x.job = j.id and x.attempt = shown_attempt;
+  over := found;
+  if not over and shown_attempt is distinct from now_state.attempt then
+    perform refuse('CD404', 'attempt', format('job %s has no attempt %s', j.id, shown_attempt));
+  end if;
+  if not over and now_state.state = 'running' then
+    select * into l from lease x where x.job = j.id;
+    select * into w from worker x where x.id = l.worker;
+    a.worker := l.worker;
+    a.worker_name := w.name;
+    a.worker_role := w.role;
+    a.host := w.host;
+    a.build := w.build;
+    a.started_at := l.started_at;
+    a.code := l.attribution ->> 'code';
+    a.inputs := nullif(l.attribution -> 'inputs', 'null');
+    a.isolation := nullif(l.attribution -> 'isolation', 'null');
+  end if;
+  return jsonb_build_object(
+    'job', j.id, 'tenant', j.tenant, 'queue', (select q.name from queue q where q.id = j.queue),
+    'attempt', shown_attempt, 'state', case when over then 'finished' else now_state.state end)
+    || jsonb_build_object('outcome', a.outcome, 'exit_code', a.exit_code, 'signal', a.signal, 'reason', a.reason,
+      'notes', a.notes, 'result', a.result, 'stdout', a.stdout, 'stderr', a.stderr, 'usage', a.usage,
+      'artifacts', a.artifacts, 'quarantined', a.quarantined, 'published', a.published)
+    || jsonb_build_object('attribution', jsonb_build_object(
+      'enqueued_by', j.enqueued_by, 'tenant', j.tenant, 'worker', a.worker_name || '#' || a.worker,
+      'worker_role', a.worker_role, 'host', a.host, 'build', a.build, 'policy', j.policy, 'code', a.code,
+      'inputs', a.inputs, 'isolation', '{"uid": null}' || a.isolation, 'retry_of', j.retry_of))
+    || jsonb_build_object('enqueued_at', iso(j.enqueued_at), 'started_at', iso(a.started_at),
+      'finished_at', iso(a.finished_at), 'attempts', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+          'attempt', x.attempt, 'outcome', x.outcome, 'final', x.final, 'reason', x.reason,
+          'worker', x.worker_name || '#' || x.worker, 'host', x.host,
+          'started_at', iso(x.started_at), 'finished_at', iso(x.finished_at)) order by x.attempt), '[]')
+        from attempt x where x.job = j.id));
+end
+$$;
+
 -- Puts a waiting job off until a moment, by its producer or an operator; one that runs or has ended is refused.
 create function snooze(job uuid, until timestamptz) returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
@@ -179,7 +230,7 @@ declare
   pinned text;
   setting text;
 begin
-  foreach pinned in array array['cancel(uuid)', 'cancel_found(job)', 'job_state(uuid)', 'jobs(text, text, int)',
+  foreach pinned in array array['cancel(uuid)', 'cancel_found(job)', 'job_state(uuid)', 'record(uuid, bigint)', 'jobs(text, text, int)',
     'snooze(uuid, timestamptz)']
   loop
     foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
