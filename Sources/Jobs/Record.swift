@@ -69,6 +69,14 @@ public enum OutputStorage: String, Codable, Sendable {
   case disk
 }
 
+/// What a running job says of how far it is: the JSON document it keeps in `CORDON_PROGRESS`. The worker looks once in
+/// `interval`, so a job that is over sooner is never heard.
+public enum Progress {
+  /// Bytes of the document. `report_progress` refuses longer ones.
+  public static let longest: Int64 = 1_024
+  public static let interval = Duration.seconds(1)
+}
+
 /// How the cell of an attempt was confined, as the warden and the kernel stated it.
 public struct Isolation: Codable, Equatable, Sendable {
   /// `v2` or `hybrid`.

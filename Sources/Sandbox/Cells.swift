@@ -114,6 +114,11 @@ public final class RunningCell: Sendable {
     Task { [sandbox, identifier] in await sandbox.stop(identifier, cause, atOnce: reason == .abandoned) }
   }
 
+  /// What the job says of its progress at this moment; nil when it says nothing, nothing valid, or is over.
+  public func progress() async -> JSONValue? {
+    await sandbox.progress(of: identifier)
+  }
+
   /// Waits until the cell is over and empty, and says how it went. Throws `SandboxError`: stage `warden` when the
   /// warden died meanwhile, `cell` when the cell could not be emptied; then nothing is known of the job's end, and
   /// its outputs must not be used.
@@ -171,6 +176,8 @@ struct Cell {
   /// Set until the warden has answered the order.
   var starting: CheckedContinuation<Result<CellStart, SandboxError>, Never>?
   var start: CellStart?
+  /// The root of `/result` while the job runs.
+  var result: Descriptor?
   var isForgotten = false
 
   /// When there is something to do for it without an event.

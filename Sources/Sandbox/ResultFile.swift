@@ -2,22 +2,32 @@ import Glibc
 import Jobs
 import Kernel
 
-/// Reads `result.json` from the result directory of a finished cell, with the care of the output walk.
+/// Reads a JSON document from the result directory of a cell, with the care of the output walk.
+///
+/// The cell may still run: the file can change or go at any moment, and be anything. It is opened without waiting, which is
+/// also what keeps a lease that the job holds on it from holding up the reader.
 enum ResultFile {
   static let name = FileName("result.json".utf8)
+  static let progressName = FileName("progress.json".utf8)
 
   static func read(beneath directory: Descriptor, maximumBytes: Int64) -> (value: JSONValue?, problem: String?) {
     do {
-      guard let bytes = try bytes(beneath: directory, maximumBytes: maximumBytes) else { return (nil, nil) }
+      guard let bytes = try bytes(of: name, beneath: directory, maximumBytes: maximumBytes) else { return (nil, nil) }
       return (try ResultDocument.parse(bytes), nil)
     } catch {
       return (nil, "result_invalid: \(error.why)")
     }
   }
 
-  /// Nil when the job wrote no result.
+  /// What a running job says of its progress. Nil when it says nothing, nothing valid, or is writing it at this moment.
+  static func progress(beneath directory: Descriptor) -> JSONValue? {
+    guard let bytes = try? bytes(of: progressName, beneath: directory, maximumBytes: Progress.longest) else { return nil }
+    return try? ResultDocument.parse(bytes)
+  }
+
+  /// Nil when the job wrote no such file.
   private static func bytes(
-    beneath directory: Descriptor, maximumBytes: Int64
+    of name: FileName, beneath directory: Descriptor, maximumBytes: Int64
   ) throws(ResultDocument.Invalid) -> [UInt8]? {
     do {
       let seen = try directory.status(of: name)

@@ -36,6 +36,8 @@ import WardenProtocol
 //   stdin                              a sealed memory file with the bytes of the specification, or /dev/null.
 //   /output and /result roots          arrive with `finished`, that is when the cell's cgroup is empty; what lies
 //                                      beneath is hostile but can no longer change. `Outputs` reads it.
+//   /result root, once more            arrives with `started`: what the job says of its progress is read from there while
+//                                      it runs, at most a page, by an open that waits for nobody.
 //
 // Order of one run: the stage is complete before the order is sent, since the job may start at any time after;
 // `started`, `refused` or, of a job that is over by then, `finished` answers the order; the warden alone keeps the wall
@@ -207,6 +209,10 @@ public actor Sandbox {
     return try await withCheckedContinuation { waiting[identifier, default: []].append($0) }.get()
   }
 
+  func progress(of identifier: UInt64) -> JSONValue? {
+    cells[identifier]?.result.flatMap { ResultFile.progress(beneath: $0) }
+  }
+
   /// Nobody can ask for the report any more. A cell that still runs does so to its end.
   func forget(_ identifier: UInt64) {
     cells[identifier]?.isForgotten = true
@@ -267,6 +273,7 @@ public actor Sandbox {
     switch reply {
     case .started(let start):
       begun(start)
+      cells[start.cell]?.result = descriptors.first
       watchStreams(of: start.cell)
     case .refused(let cell, let refusal):
       drain(cell)

@@ -26,6 +26,7 @@ enum Query: String, CaseIterable {
   case attemptPublished = "attempt_published"
   case retireWorker = "retire_worker"
   case appendLog = "append_log"
+  case reportProgress = "report_progress"
   case readBlob = "read_blob"
   case readMade = "read_made"
   case reportDrained = "report_drained"

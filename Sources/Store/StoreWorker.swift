@@ -163,6 +163,18 @@ extension Store {
     ).get("kept")
   }
 
+  /// Keeps what running attempts of this worker say of their progress, the latest of each. One whose lease is gone is passed
+  /// over.
+  /// - Parameter reports: at most `Progress.longest` bytes each as JSON.
+  public func reportProgress(worker: Int64, _ reports: [(claim: Claim, report: JSONValue)]) async throws {
+    // Slashes as they are: an escaped one would be a byte more than the job wrote.
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .withoutEscapingSlashes
+    let encoded = try reports.map { String(decoding: try encoder.encode($0.report), as: UTF8.self) }
+    try await all(
+      .reportProgress, [Parameter(worker)] + Self.held(reports.map(\.claim)) + [Parameter(encoded)])
+  }
+
   /// A blob that the claimed job's specification names; refused (42501) for any other and when the lease is gone.
   public func readBlob(worker: Int64, claim: Claim, digest: Digest) async throws -> [UInt8] {
     // 1 MiB an answer, which a slow link carries within a statement's deadline.

@@ -24,8 +24,8 @@ public enum WardenReply: Equatable, Sendable {
   case hello(WardenFacts)
   /// No descriptors. The host cannot confine; the warden exits with code 1.
   case cannot(Refusal)
-  /// No descriptors. The job's first instruction is about to run, or has run. Not said of a job that has ended by then:
-  /// `finished` says it along.
+  /// Descriptor: the root directory of `/result`, for a look at what the job says of its progress. The job's first
+  /// instruction is about to run, or has run. Not said of a job that has ended by then: `finished` says it along.
   case started(CellStart)
   /// No descriptors. The cell could not be made as ordered; no job byte ran. Ends the cell.
   case refused(cell: UInt64, Refusal)

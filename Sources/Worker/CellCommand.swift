@@ -14,6 +14,7 @@ struct CellCommand: Equatable {
     static let input = "/input"
     static let output = "/output"
     static let result = "/result/result.json"
+    static let progress = "/result/progress.json"
     static let temporary = "/tmp"
     static let parameters = "params.json"
   }
@@ -48,6 +49,7 @@ struct CellCommand: Equatable {
     environment["CORDON_INPUT"] = CellPath.input
     environment["CORDON_OUTPUT"] = CellPath.output
     environment["CORDON_RESULT"] = CellPath.result
+    environment["CORDON_PROGRESS"] = CellPath.progress
     if specification.params != nil { environment["CORDON_PARAMS"] = "\(CellPath.job)/\(CellPath.parameters)" }
   }
 

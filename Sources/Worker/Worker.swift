@@ -15,6 +15,7 @@ import Store
 //   rescues     gives attempts of silent workers back to their queues, in small batches
 //   schedules   fires what is due; each worker looks, and the database lets one of them have each turn
 //   wake-ups    LISTEN: new work, cancellations
+//   progress    what running jobs say of it, once a second, where it has changed
 //   canary      looks from inside a cell again, every few minutes
 //
 // The fence is a task of its own because the heartbeat may hang instead of fail (a frozen server, a half-open
@@ -47,7 +48,7 @@ public actor Worker {
   private var isTold = false
   /// The database has this worker's word that it is idle, and it has looked once more since.
   private var isIdle = false
-  private var cells: [Int64: RunningCell] = [:]
+  var cells: [Int64: RunningCell] = [:]
   private var stopFlags: [Int64: StopFlag] = [:]
   var id: Int64 = 0
   /// Controls this host does not give and the policy in force waived when the worker registered.
@@ -114,6 +115,7 @@ public actor Worker {
       group.addTask { await self.fence() }
       group.addTask { await self.rescue() }
       group.addTask { await self.fireSchedules() }
+      group.addTask { await self.reportProgress() }
       group.addTask { await self.listen() }
       group.addTask { await self.claimWhenWoken() }
       group.addTask { await self.poll() }

@@ -12,8 +12,11 @@ struct CellFilesystem {
 
   /// Kernel memory of a file's inode is about 1 KiB, so this bounds what empty files can take.
   private static let temporaryInodes = 16_384
-  /// Root, the result, and what a job writes beside it before it renames.
+  /// Root, the result, the progress, and what a job writes beside each before it renames.
   private static let resultInodes = 8
+  /// One page, so that a result of the full size is known from a larger one, and two for the progress as it is and as it
+  /// is about to be.
+  private static let beside = 3 * pageBytes
   static let pageBytes: Int64 = 4_096
 
   private static let proc = """
@@ -50,7 +53,7 @@ struct CellFilesystem {
       try temporary(at: Template.Path.sharedMemory, .noExecution)
       if let disk { try disk.attach(at: Template.Path.output) } else { try outputInMemory() }
       try memory(
-        at: Template.Path.result, bytes: CellFilesystem.pages(shape.resultBytes) + CellFilesystem.pageBytes,
+        at: Template.Path.result, bytes: CellFilesystem.pages(shape.resultBytes) + CellFilesystem.beside,
         inodes: Int64(CellFilesystem.resultInodes), mode: "0700", .noExecution)
       let flags = O_RDONLY | O_DIRECTORY
       return Areas(
@@ -78,7 +81,7 @@ struct CellFilesystem {
   var largestFile: UInt64 {
     let disk = shape.outputs == .disk ? shape.outputGeometry.bytes : 0
     let largest = max(shape.outputBytes, shape.temporaryBytes, shape.resultBytes)
-    return max(disk, UInt64(CellFilesystem.pages(largest) + 2 * CellFilesystem.pageBytes))
+    return max(disk, UInt64(CellFilesystem.pages(largest) + CellFilesystem.beside + CellFilesystem.pageBytes))
   }
 
   /// One page and one inode more than the limit, beside the root's own inode: an area that has neither left has been

@@ -60,7 +60,7 @@ extension Supervisor {
     noteActivity()
     let start = CellStart(
       cell: order.cell, user: cell.user, initProcessID: cell.initProcess.processID, namespaces: cell.namespaces)
-    if isOver { cell.start = start } else { send(.started(start)) }
+    if isOver { cell.start = start } else { send(.started(start), cell.result.map { [$0] } ?? []) }
     askToEnd(cell)
   }
 

@@ -61,6 +61,9 @@ struct RecordView {
       field(stream, "\(bytes) bytes\(cut)")
     }
     if let result = record["result"], result != .null { field("result", Self.compact(result)) }
+    if let report = record["progress"]?["report"] {
+      field("progress", "\(Self.compact(report)) at \(Self.text(record["progress"]?["at"]))")
+    }
 
     section("Attribution")
     for name in ["enqueued_by", "retry_of", "tenant", "worker", "worker_role", "host", "build", "policy", "code"] {

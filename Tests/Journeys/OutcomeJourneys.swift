@@ -40,6 +40,28 @@ struct OutcomeJourneys {
     #expect(record[outcome == "failed" ? "exit_code" : "signal"] == .integer(number))
   }
 
+  @Test("progress: what a running job says is in its record, and no more when it is over")
+  func progress() async throws {
+    let tool = try await House.shared.value.tool
+    let job = try await tool.enqueue([
+      "--runtime", "python3", "--code",
+      """
+      import json, os, time
+      for done in range(1, 1000):
+        with open(os.environ["CORDON_PROGRESS"] + "~", "w") as file: json.dump({"done": done, "of": 1000}, file)
+        os.rename(os.environ["CORDON_PROGRESS"] + "~", os.environ["CORDON_PROGRESS"])
+        time.sleep(0.1)
+      """,
+    ])
+    let first = try await tool.wait(for: job) { ($0["progress"]?["report"]?["done"]?.integer ?? 0) > 0 }
+    let done = first["progress"]?["report"]?["done"]?.integer ?? 0
+    _ = try await tool.wait(for: job) { ($0["progress"]?["report"]?["done"]?.integer ?? 0) > done }
+    #expect(try await tool.run(["show", job]).text.contains("\"of\": 1000"))
+    #expect(try await tool.run(["cancel", job]).status == 0)
+    let over = try await tool.wait(for: job) { $0["state"] == .string("finished") }
+    #expect(over["progress"] == .null)
+  }
+
   @Test("timeout: what was written is kept")
   func timeout() async throws {
     let tool = try await House.shared.value.tool
