@@ -13,7 +13,9 @@ extension Worker {
       try? await Task.sleep(for: Progress.interval)
       var changed: [(claim: Claim, report: JSONValue)] = []
       for (token, cell) in cells {
-        guard let entry = roster.entries[token], let report = await cell.progress(), report != said[token] else { continue }
+        guard let entry = roster.entries[token], let report = await cell.progress(), report != said[token] else {
+          continue
+        }
         changed.append((entry.claim, report))
       }
       said = said.filter { cells[$0.key] != nil }

@@ -36,7 +36,8 @@ import Testing
     "what is no small plain JSON file says nothing, and holds up nobody",
     arguments: [
       "os.symlink('/etc/passwd', 'progress.json')", "os.mkfifo('progress.json')", "os.mkdir('progress.json')",
-      "open('other', 'w').write('{}'); os.link('other', 'progress.json')", "open('progress.json', 'w').write('{\"a\":')",
+      "open('other', 'w').write('{}'); os.link('other', 'progress.json')",
+      "open('progress.json', 'w').write('{\"a\":')",
       "open('progress.json', 'w').write('\"' + 1024 * 'x' + '\"')", "open('progress.json', 'w').truncate(1 << 17)",
       "open('progress.json', 'w').write('\"\\\\u0000\"')",
     ])
