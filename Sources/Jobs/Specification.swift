@@ -91,7 +91,7 @@ public struct JobSpecification: Codable, Equatable, Sendable {
     let container = try decoder.container(keyedBy: CodingKeys.self)
     runtime = try container.decode(Runtime.self, forKey: .runtime)
     argv = try container.decodeIfPresent([String].self, forKey: .argv) ?? []
-    if let inline = try? container.decode(String.self, forKey: .code) {
+    if container.contains(.code), let inline = try? container.decode(String.self, forKey: .code) {
       code = .text(inline)
     } else {
       code = try container.decodeIfPresent(Source.self, forKey: .code)

@@ -40,6 +40,7 @@ struct AttemptRun: Sendable {
   let missing: [String]
   let configuration: WorkerConfiguration
   let store: Store
+  let recorder: Recorder
   let sandbox: Sandbox
   let publications: Publications
   let logger: Logger
@@ -102,7 +103,7 @@ struct AttemptRun: Sendable {
           cgroup: facts.cgroup, namespaces: facts.namespaces, filter: facts.filter, uid: nil,
           outputs: materials.terms.outputs)))
     return try await insist {
-      try await store.start(worker: worker, [(claim, attribution)]).contains(claim.job)
+      try await recorder.start(claim, attribution)
     }
   }
 
@@ -217,7 +218,7 @@ struct AttemptRun: Sendable {
 
   private func complete(_ report: AttemptReport) async -> End {
     do {
-      let recorded = try await insist { try await store.complete(worker: worker, claim: claim, report: report) }
+      let recorded = try await insist { try await recorder.complete(claim, report) }
       return recorded ? .recorded(report.outcome) : .late
     } catch {
       logger.error("the result could not be recorded", metadata: ["error": "\(error)"])
@@ -260,7 +261,7 @@ struct AttemptRun: Sendable {
 
   /// Whether the same statement may be answered in a moment: the connection is gone or the server is going, a
   /// deadline passed, or two transactions met.
-  private static func isTransient(_ error: any Error) -> Bool {
+  static func isTransient(_ error: any Error) -> Bool {
     guard let error = error as? PostgresError else { return false }
     if error.isConnectionLoss || error.kind == .deadline || error.kind == .connection { return true }
     guard let state = error.sqlState else { return false }

@@ -44,6 +44,8 @@ public actor Worker {
 
   var roster: Roster
   private var lanes = LaneCursor()
+  /// Of the id under which this worker is registered; what attempts of an earlier one still have to say goes by theirs.
+  private var recorder: Recorder
   /// A job waits, by the database's word since the last claim.
   private var isTold = false
   /// The database has this worker's word that it is idle, and it has looked once more since.
@@ -85,6 +87,7 @@ public actor Worker {
     self.logger = logger
     publications = try Publications(stateDirectory: stateDirectory)
     roster = Roster(slots: configuration.slots)
+    recorder = Recorder(store: store, worker: id)
     (wakeUps, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     (heartbeatsDue, beat) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     (left, leaveNow) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
@@ -174,6 +177,7 @@ public actor Worker {
       name: configuration.name, host: configuration.host, build: configuration.build.description,
       queues: configuration.queues, slots: configuration.slots, leaseSeconds: configuration.leaseSeconds,
       missing: waived, offers: sandbox.facts.diskOutputs.holds ? [PolicyTerms.diskOffer] : [])
+    recorder = Recorder(store: store, worker: id)
     lastHeartbeat = .now
   }
 
@@ -255,8 +259,8 @@ public actor Worker {
     let stopFlag = StopFlag()
     stopFlags[claim.token] = stopFlag
     let attempt = AttemptRun(
-      claim: claim, worker: id, missing: waived, configuration: configuration, store: store, sandbox: sandbox,
-      publications: publications, logger: logger,
+      claim: claim, worker: id, missing: waived, configuration: configuration, store: store, recorder: recorder,
+      sandbox: sandbox, publications: publications, logger: logger,
       cellStarted: { await self.started($0, claim.token) },
       stopFlag: stopFlag, stopReason: { await self.stopReason(claim.token) }, isLeaving: { await self.isLeaving })
     Task {

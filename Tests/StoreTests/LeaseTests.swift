@@ -12,9 +12,11 @@ import Testing
     let producer = try await Member.producer()
     let jobs = try await producer.store.enqueueMany(
       queue: "default", specifications: Array(repeating: sleepJob, count: total))
+    // All there before the first claims, which else has everything by the time the second comes.
+    var workers: [(member: Member, id: Int64)] = []
+    for _ in 0..<4 { workers.append(try await Member.worker()) }
     let claimed = try await withThrowingTaskGroup(of: [Claim].self) { group in
-      for _ in 0..<4 {
-        let worker = try await Member.worker()
+      for worker in workers {
         group.addTask {
           var mine: [Claim] = []
           while true {
