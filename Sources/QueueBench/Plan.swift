@@ -22,7 +22,7 @@ struct Plan: Sendable {
   /// A look in a few minutes. The figures of what only shows in large tables say little.
   static let quick = Plan(
     rounds: 3, jobs: 20_000, seconds: 4, pickups: 60, retained: 200_000, waiting: 50_000, lanes: 100, producing: 3,
-    sandboxed: 200)
+    sandboxed: 1000)
 
   var text: String {
     "\(rounds) rounds; \(jobs) jobs a drain, or \(Int(seconds)) s; \(pickups) pickups; \(retained) finished jobs kept; "

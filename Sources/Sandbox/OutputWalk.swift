@@ -76,8 +76,11 @@ struct OutputWalk {
 
   /// Throws only where the copy cannot be made (`SandboxError`, a full disk first of all) or was cancelled; what is
   /// wrong with the tree is listed.
-  mutating func collect(_ source: Descriptor, into target: Descriptor) throws(SandboxError) {
-    try walk(source, path: [], into: TargetDirectory(target), depth: 0)
+  /// - Parameter makeTarget: makes the directory of the copy, once, when there is something to copy.
+  mutating func collect(
+    _ source: Descriptor, into makeTarget: @escaping () throws(SandboxError) -> Descriptor
+  ) throws(SandboxError) {
+    try walk(source, path: [], into: TargetDirectory(makeTarget), depth: 0)
     switch end {
     case .cancelled: throw SandboxError(stage: "collect", message: "cancelled")
     case nil: break
@@ -215,29 +218,27 @@ struct OutputWalk {
 
 /// A directory of the copy, made when the first file in it is published: a tree of empty directories is no output.
 private final class TargetDirectory {
-  private let parent: TargetDirectory?
-  private let name: FileName
+  private let make: () throws(SandboxError) -> Descriptor
   private var made: Descriptor?
 
-  init(_ root: Descriptor) {
-    parent = nil
-    name = []
-    made = root
+  init(_ make: @escaping () throws(SandboxError) -> Descriptor) {
+    self.make = make
   }
 
-  init(_ name: FileName, beneath parent: TargetDirectory) {
-    self.parent = parent
-    self.name = name
+  convenience init(_ name: FileName, beneath parent: TargetDirectory) {
+    self.init { () throws(SandboxError) in
+      let directory = try parent.handle()
+      return try failing("collect", "cannot make a directory in the approved directory") {
+        try directory.makeDirectory(name, mode: 0o755)
+      }
+    }
   }
 
   func handle() throws(SandboxError) -> Descriptor {
     if let made { return made }
-    guard let directory = try parent?.handle() else { preconditionFailure("the root of the copy is always made") }
-    return try failing("collect", "cannot make a directory in the approved directory") {
-      let handle = try directory.makeDirectory(name, mode: 0o755)
-      made = handle
-      return handle
-    }
+    let handle = try make()
+    made = handle
+    return handle
   }
 }
 

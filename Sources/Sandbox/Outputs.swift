@@ -19,7 +19,8 @@ public struct Collected: Sendable {
   /// Bytes of all artifacts.
   public let outputBytes: Int64
 
-  fileprivate let pending: PendingDirectory
+  /// Nil where there was nothing to copy.
+  fileprivate let pending: PendingDirectory?
   fileprivate let place: OutputPlace
 
   /// The path `publish` will return; nil when there is no artifact. For whoever must know it before the rename.
@@ -28,7 +29,7 @@ public struct Collected: Sendable {
   /// Publishes the artifacts by one rename and returns the directory's path; nil when there is no artifact.
   /// Throws `SandboxError` (stage `publish`); then nothing is published, and the copies are gone.
   public func publish() throws(SandboxError) -> String? {
-    guard !artifacts.isEmpty else {
+    guard !artifacts.isEmpty, let pending else {
       discard()
       return nil
     }
@@ -41,7 +42,7 @@ public struct Collected: Sendable {
   }
 
   /// Removes the copies. Harmless after `publish`.
-  public func discard() { pending.remove() }
+  public func discard() { pending?.remove() }
 }
 
 /// Taking over what jobs leave behind. Every function does file I/O and returns when it is done.
@@ -67,11 +68,15 @@ public enum Outputs {
     walk: OutputWalk, resultBytes: Int64
   ) throws(SandboxError) -> Collected {
     let place = try OutputPlace(approvedRoot: approvedRoot, tenant: tenant, job: job, attempt: attempt)
-    let pending = try place.makePending()
+    var pending: PendingDirectory?
     do {
       var walk = walk
-      try walk.collect(output, into: pending.directory.handle)
-      if !walk.artifacts.isEmpty {
+      try walk.collect(output) { () throws(SandboxError) in
+        let made = try place.makePending()
+        pending = made
+        return made.directory.handle
+      }
+      if !walk.artifacts.isEmpty, let pending {
         try failing("collect", "cannot write the artifacts to the approved directory") {
           try pending.directory.handle.syncFilesystem()
         }
@@ -82,7 +87,7 @@ public enum Outputs {
         resultProblem: document.problem, outputsProblem: walk.problem, outputBytes: walk.bytes, pending: pending,
         place: place)
     } catch {
-      pending.remove()
+      pending?.remove()
       throw error
     }
   }

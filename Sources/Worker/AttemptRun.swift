@@ -64,6 +64,7 @@ struct AttemptRun: Sendable {
         // The database gives no such job to this worker. Should it, no job byte may run here.
         throw WaiverMissing(controls: unwaived)
       }
+      guard Materials.areStaged(claim, specification) else { return try await perform(specification, terms, nil) }
       let stage = try sandbox.stage()
       let end: End
       do {
@@ -83,7 +84,7 @@ struct AttemptRun: Sendable {
   }
 
   private func perform(
-    _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage
+    _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage?
   ) async throws -> End {
     let materials = try await Materials(
       claim: claim, specification: specification, terms: terms, stage: stage, run: self)

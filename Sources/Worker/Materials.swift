@@ -5,7 +5,8 @@ import Store
 
 /// The files of one attempt as they were staged, with their digests, and the command that uses them.
 struct Materials: Sendable {
-  private let stage: Stage
+  /// Nil: there are no files.
+  private let stage: Stage?
   private let command: CellCommand
   private let stdin: [UInt8]?
   private let runtime: Runtime
@@ -14,10 +15,16 @@ struct Materials: Sendable {
   private(set) var code: Digest?
   private(set) var inputs: [InputFacts] = []
 
+  /// Whether there are any files: a program of the host's without parameters and inputs has none, and needs no directory.
+  static func areStaged(_ claim: Claim, _ specification: JobSpecification) -> Bool {
+    specification.runtime != .exec || claim.paramsText != nil || !specification.inputs.isEmpty
+  }
+
   /// Writes program, parameters and inputs into the stage.
+  /// - Parameter stage: nil where `areStaged` is false.
   /// - Throws: `Refusal` for what the job asked and cannot have; other errors are the worker's own.
   init(
-    claim: Claim, specification: JobSpecification, terms: PolicyTerms, stage: Stage, run: AttemptRun
+    claim: Claim, specification: JobSpecification, terms: PolicyTerms, stage: Stage?, run: AttemptRun
   ) async throws {
     self.stage = stage
     self.terms = terms
@@ -28,13 +35,15 @@ struct Materials: Sendable {
     runtime = specification.runtime
     stdin = specification.stdin.map { Array($0.utf8) }
 
+    if command.program == nil {
+      // There is no program file: the digest covers the exact command.
+      code = sha256(specification.argv.map { Array($0.utf8) + [0] }.flatMap { $0 })
+    }
+    guard let stage else { return }
     if let program = command.program {
       guard let source = specification.code else { throw Refusal("code: missing") }
       let bytes = try await Self.bytes(of: source, field: "code", stage: stage, run: run)
       code = try await onBlockingThread { try stage.writeJobFile(name: program, bytes: bytes, executable: false) }
-    } else {
-      // There is no program file: the digest covers the exact command.
-      code = sha256(specification.argv.map { Array($0.utf8) + [0] }.flatMap { $0 })
     }
     if let params = claim.paramsText {
       // The database's own text: numbers keep every digit.
