@@ -153,7 +153,8 @@ let package = Package(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
     .testTarget(
-      name: "SchedulesTests", dependencies: ["Jobs", "Schedules"], exclude: ["reference.py"], swiftSettings: settings),
+      name: "SchedulesTests", dependencies: ["Jobs", "Schedules", "TestKit"], exclude: ["reference.py"],
+      swiftSettings: settings),
     .testTarget(name: "WardenProtocolTests", dependencies: ["WardenProtocol"], swiftSettings: settings),
     .testTarget(name: "LeaseModelTests", dependencies: ["LeaseModel"], swiftSettings: settings),
     .testTarget(name: "CellPoolTests", dependencies: ["CellPool"], swiftSettings: settings),

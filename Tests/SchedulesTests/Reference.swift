@@ -1,4 +1,5 @@
 import Foundation
+import TestKit
 
 /// The independent implementation beside this file, run with the interpreter that `ops/lib/reference.sh` prepares.
 /// Without it the tests that ask it fail: what nobody compared is not what nobody found wrong.
@@ -25,16 +26,13 @@ struct Reference {
     // Files, since a pipe that nobody empties would stop both.
     let (asked, answered) = (place.appending(path: "questions"), place.appending(path: "answers"))
     try JSONEncoder().encode(questions).write(to: asked)
-    try Data().write(to: answered)
-    let process = Process()
-    process.executableURL = interpreter
-    process.arguments = ["-I", directory.appending(path: "reference.py").path]
-    process.standardInput = try FileHandle(forReadingFrom: asked)
-    process.standardOutput = try FileHandle(forWritingTo: answered)
-    try process.run()
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else {
-      throw Missing(description: "reference.py ended with \(process.terminationStatus)")
+    let child = try Child(
+      interpreter.path, ["-I", directory.appending(path: "reference.py").path],
+      environment: ProcessInfo.processInfo.environment, stdin: asked.path, stdout: answered.path,
+      stderr: "/dev/stderr")
+    while child.isRunning { usleep(1_000) }
+    guard child.terminationStatus == 0 else {
+      throw Missing(description: "reference.py ended with \(child.terminationStatus)")
     }
     return try JSONDecoder().decode([Answer].self, from: Data(contentsOf: answered))
   }

@@ -1,0 +1,218 @@
+-- The common case first: what succeeded, what is claimed in time, and nothing that is due. The statements that also know the other
+-- cases have a dozen parts, and the server sets each of them up for every call, needed or not; for one job that took longer than
+-- the work.
+
+set local role cordon_owner;
+set local search_path = cordon, pg_temp;
+
+-- As in 0017.
+create or replace function promote(most int) returns int
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+declare
+  moved smallint[];
+begin
+  if not exists (select from scheduled where run_at <= clock_timestamp()) then
+    return 0;
+  end if;
+  with due as (
+    delete from scheduled where ctid = any (array(
+      select ctid from scheduled where run_at <= clock_timestamp() order by run_at limit most for update skip locked))
+    returning *
+  ), placed as (
+    insert into ready (queue, lane, rank, job, attempt)
+    select queue, lane, rank, job, attempt from due returning queue
+  )
+  select array_agg(queue) into moved from placed;
+  if moved is null then
+    return 0;
+  end if;
+  perform wake(q) from (select distinct q from unnest(moved) q) d;
+  return cardinality(moved);
+end
+$$;
+
+-- As in 0028. Leases rows of `ready` that the caller has chosen and nobody else can take. One whose `start_before` has passed is over
+-- instead, as `expired`.
+create or replace function lease_rows(me worker, queue_name text, chosen tid[]) returns table (
+  job uuid, attempt int, token bigint, tenant text, queue text, enqueued_by name, specification jsonb, limits jsonb,
+  policy text, document text, params text, lane int, rank bigint)
+language plpgsql volatile security definer set search_path = cordon, pg_temp
+set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+  leased int;
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  return query with taken as (
+    delete from ready r using job j
+    where r.ctid = any (chosen) and j.id = r.job and (j.start_before is null or j.start_before > clock_timestamp())
+    returning r.queue, r.lane, r.rank, r.attempt + 1 as attempt, j.id, j.tenant, j.enqueued_by, j.specification, j.limits,
+      j.policy, j.margin_ms, nextval('fencing_token') << 20 | (random() * 1048575)::int as token
+  ), leased as (
+    insert into lease (job, token, worker, attempt, queue, lane, rank, tenant, deadline_at)
+    select t.id, t.token, me.id, t.attempt, t.queue, t.lane, t.rank, t.tenant,
+      clock_timestamp() + make_interval(secs => ((t.limits ->> 'wall_ms')::bigint + (t.limits ->> 'grace_ms')::bigint
+        + t.margin_ms) / 1000.0)
+    from taken t
+  )
+  select t.id, t.attempt::int, t.token, t.tenant, queue_name, t.enqueued_by, t.specification, t.limits, t.policy,
+    -- Once for each policy: the reader keeps it.
+    case when row_number() over (partition by t.policy order by t.lane, t.rank, t.id) = 1
+      then (select p.document from policy p where p.digest = t.policy) end,
+    nullif(t.specification -> 'params', 'null')::text, t.lane, t.rank
+  from taken t order by t.lane, t.rank, t.id;
+  get diagnostics leased = row_count;
+  if leased < cardinality(chosen) then
+    with late as (
+      delete from ready where ctid = any (chosen) returning *
+    )
+    insert into attempt (job, attempt, final, via, tenant, queue, outcome, reason)
+    select l.job, l.attempt + 1, true, 'expire', j.tenant, l.queue, 'expired', 'not started before its time was over'
+    from late l cross join lateral (select * from job where job.id = l.job offset 0) j;
+  end if;
+end
+$$;
+
+-- Records finished attempts, as in 0021; and an attempt whose outcome the job's `retry` names goes back to wait for its delay,
+-- or as long as the breaker of its program is open. Only what did not succeed pays for any of it.
+create or replace function complete(worker bigint, jobs uuid[], tokens bigint[], reports text[], results text[])
+returns table (job uuid, recorded boolean)
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  me constant worker := own_worker(complete.worker);
+  -- Parsed once: a report is read in many places below.
+  parsed_reports jsonb[] := reports::jsonb[];
+  stranger text;
+  done bigint[];
+  tenants text[];
+  codes text[];
+begin
+  select r ->> 'outcome' into stranger from unnest(parsed_reports) r
+  where coalesce(r ->> 'outcome', '') not in ('succeeded', 'failed', 'signaled', 'timed_out', 'out_of_memory',
+    'output_limit', 'cancelled', 'lost', 'refused') limit 1;
+  if found then
+    perform refuse('22023', 'report.outcome', shown(stranger) || ' is no outcome');
+  end if;
+  -- The same completion may be asked again while the first one still commits. Waiting for its row here, in a statement
+  -- of its own, lets the next statement see what it wrote; one statement that waited would still look at the past and
+  -- call a recorded attempt late.
+  perform from lease l join unnest(jobs, tokens) g (job, token) on l.job = g.job and l.token = g.token
+  where l.worker = me.id order by l.job for update of l;
+  -- Nearly always everything has succeeded and is still held, and then none of what follows is needed.
+  if not exists (select from unnest(parsed_reports) r where r ->> 'outcome' <> 'succeeded') then
+    with gone as (
+      delete from lease l using unnest(jobs, tokens, parsed_reports, results) g (job, token, report, result)
+      where l.job = g.job and l.token = g.token and l.worker = me.id
+      returning l.*, g.report, g.result, parse_result(g.result) as parsed
+    ), written as (
+      insert into attempt (job, attempt, final, via, tenant, queue, outcome, exit_code, reason, notes, result, stdout,
+        stderr, usage, artifacts, quarantined, published, code, inputs, isolation, token, worker, worker_name,
+        worker_role, host, build, started_at)
+      select e.job, e.attempt, true, 'complete', e.tenant, e.queue, 'succeeded', (e.report ->> 'exit_code')::int,
+        case when e.result is not null and e.parsed is null
+          then concat_ws('; ', e.report ->> 'reason', 'result_invalid') else e.report ->> 'reason' end,
+        e.report -> 'notes', e.parsed, e.report -> 'stdout', e.report -> 'stderr', nullif(e.report -> 'usage', 'null'),
+        e.report -> 'artifacts', e.report -> 'quarantined', e.report ->> 'published', e.report ->> 'code',
+        e.report -> 'inputs', nullif(e.report -> 'isolation', 'null'), e.token, me.id, me.name, me.role, me.host,
+        me.build, e.started_at
+      from gone e
+    )
+    select array_agg(e.token), array_agg(e.tenant), array_agg(e.report ->> 'code') into done, tenants, codes
+    from gone e;
+    if exists (select from breaker) then
+      delete from breaker b using unnest(tenants, codes) e (tenant, code) where b.tenant = e.tenant and b.code = e.code;
+    end if;
+    return query select g.job, true from unnest(jobs, tokens) g (job, token) where g.token = any (done);
+    if cardinality(done) = cardinality(jobs) then
+      return;
+    end if;
+    select array_agg(g.job), array_agg(g.token), array_agg(g.report), array_agg(g.result)
+    into jobs, tokens, parsed_reports, results
+    from unnest(jobs, tokens, parsed_reports, results) g (job, token, report, result)
+    where done is null or g.token <> all (done);
+  end if;
+  return query
+    with given as (
+      select g.job, g.token, g.report, g.result, parse_result(g.result) as parsed
+      from unnest(jobs, tokens, parsed_reports, results) g (job, token, report, result)
+    ), gone as (
+      delete from lease l using given g where l.job = g.job and l.token = g.token and l.worker = me.id returning l.*
+    ), ended as (
+      select l.*, g.report, g.result, g.parsed, j.retry,
+        case when g.report ->> 'outcome' = 'succeeded' then true
+          else ends_job(g.report ->> 'outcome', l.attempt, l.cancel, j.max_attempts, j.retry) end as final
+      from gone l join given g on g.job = l.job and g.token = l.token
+      left join lateral (
+        select * from job where job.id = l.job and g.report ->> 'outcome' <> 'succeeded' offset 0) j on true
+    ), written as (
+      insert into attempt (job, attempt, final, via, tenant, queue, outcome, exit_code, signal, reason, notes, result,
+        stdout, stderr, usage, artifacts, quarantined, published, code, inputs, isolation, token, worker, worker_name,
+        worker_role, host, build, started_at)
+      select e.job, e.attempt, e.final, 'complete', e.tenant, e.queue, e.report ->> 'outcome',
+        (e.report ->> 'exit_code')::int, (e.report ->> 'signal')::int,
+        case when e.result is not null and e.parsed is null
+          then concat_ws('; ', e.report ->> 'reason', 'result_invalid') else e.report ->> 'reason' end,
+        e.report -> 'notes', e.parsed, e.report -> 'stdout', e.report -> 'stderr', nullif(e.report -> 'usage', 'null'),
+        e.report -> 'artifacts', e.report -> 'quarantined', e.report ->> 'published', e.report ->> 'code',
+        e.report -> 'inputs', nullif(e.report -> 'isolation', 'null'), e.token, me.id, me.name, me.role, me.host,
+        me.build, e.started_at
+      from ended e
+    ), again as (
+      insert into ready (queue, lane, rank, job, attempt)
+      select e.queue, e.lane, e.rank, e.job, e.attempt from ended e
+      where not e.final and e.report ->> 'outcome' = 'lost'
+    ), later as (
+      insert into scheduled (run_at, job, queue, lane, rank, attempt)
+      select greatest(clock_timestamp(), b.open_until) + retry_delay(e.retry, e.attempt), e.job, e.queue, e.lane,
+        e.rank, e.attempt
+      from ended e left join breaker b on b.tenant = e.tenant and b.code = e.report ->> 'code'
+      where not e.final and e.report ->> 'outcome' <> 'lost'
+    ), failing as (
+      -- In one order, so that two completions do not wait for each other.
+      insert into breaker as b (tenant, code, failures)
+      select e.tenant, e.report ->> 'code', count(*) from ended e
+      where not e.final and e.report ->> 'outcome' <> 'lost' and e.report ->> 'code' is not null
+      group by 1, 2 order by 1, 2
+      on conflict (tenant, code) do update set (failures, failed_at, trips, open_until) = (
+        select n.failures, clock_timestamp(), b.trips + n.opens::int,
+          case when n.opens then clock_timestamp() + breaker_pause(b.trips) else b.open_until end
+        from breaker_step(b, excluded.failures) n)
+    ), closed as (
+      delete from breaker b using ended e
+      where b.tenant = e.tenant and b.code = e.report ->> 'code' and e.report ->> 'outcome' = 'succeeded'
+    ), late as (
+      select g.job, g.token, exists (
+        select from attempt a where a.job = g.job and a.token = g.token and a.worker = me.id and a.via = 'complete'
+      ) as repeated, g.report
+      from given g where not exists (select from gone l where l.job = g.job and l.token = g.token)
+    ), noted as (
+      insert into audit (what, job, attempt, worker, detail)
+      select 'late', l.job, (select a.attempt from attempt a where a.job = l.job and a.token = l.token), me.id,
+        jsonb_build_object('token', l.token, 'outcome', l.report ->> 'outcome', 'host', me.host)
+      from late l where not l.repeated
+    )
+    select e.job, true from ended e union all select l.job, l.repeated from late l;
+  if exists (select from unnest(parsed_reports) r where r ->> 'outcome' = 'lost') then
+    perform wake(q) from unnest(me.queues) q;
+  end if;
+end
+$$;
+
+-- CREATE OR REPLACE forgets what 0012, 0019 and 0029 set. A hash join of `job` would read all of it for a few rows.
+do $$
+declare
+  pinned text;
+  setting text;
+begin
+  foreach pinned in array array['complete(bigint, uuid[], bigint[], text[], text[])', 'lease_rows(worker, text, tid[])',
+    'promote(int)']
+  loop
+    foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
+      execute format('alter function %s set %I = off', pinned, setting);
+    end loop;
+    execute format('alter function %s set plan_cache_mode = force_generic_plan', pinned);
+  end loop;
+  alter function lease_rows(worker, text, tid[]) set enable_hashjoin = off;
+end
+$$;
