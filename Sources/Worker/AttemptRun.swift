@@ -41,6 +41,7 @@ struct AttemptRun: Sendable {
   let configuration: WorkerConfiguration
   let store: Store
   let recorder: Recorder
+  let policies: PolicyReader
   let sandbox: Sandbox
   let publications: Publications
   let logger: Logger
@@ -57,8 +58,8 @@ struct AttemptRun: Sendable {
 
   func perform() async -> End {
     do {
+      let terms = try await policies.terms(of: claim)
       let specification = try readableSpecification()
-      let terms = try readableTerms()
       let unwaived = terms.unwaived(missing)
       guard unwaived.isEmpty else {
         // The database gives no such job to this worker. Should it, no job byte may run here.
@@ -197,22 +198,10 @@ struct AttemptRun: Sendable {
   }
 
   private func readableSpecification() throws -> JobSpecification {
-    guard sha256(Array(claim.policyDocument.utf8)) == claim.policy else {
-      throw Refusal("policy: the document does not have the digest \(claim.policy)")
-    }
     guard let specification = claim.specification else {
       throw Refusal("specification: \(claim.specificationError ?? "unreadable"); this worker may be too old")
     }
     return specification
-  }
-
-  /// The terms of a policy whose name was checked.
-  private func readableTerms() throws -> PolicyTerms {
-    do {
-      return try PolicyTerms(document: claim.policyDocument)
-    } catch {
-      throw Refusal("\(error); this worker may be too old")
-    }
   }
 
   // MARK: Ends

@@ -4,8 +4,9 @@ import Store
 
 /// Writes what a running cell prints to the database, in order, under the attempt's lease.
 ///
-/// One task takes chunks off the cell; another writes what has gathered, every `interval`, so that a follower
-/// sees a line soon after it was printed and a busy printer costs one statement an interval.
+/// One task takes chunks off the cell; from the first one on another writes what has gathered, every `interval`, so that a
+/// follower sees a line soon after it was printed and a busy printer costs one statement an interval. Most jobs print
+/// nothing before they end, and cost no task and no timer.
 actor LogForwarder {
   /// Delay between a byte read from the cell and the statement that stores it; a person sees no less than this.
   static let interval = Duration.milliseconds(50)
@@ -27,21 +28,22 @@ actor LogForwarder {
   /// Returns when the cell's output has ended and every kept byte is stored, or the lease is gone.
   /// Errors of the database are left to the next interval: bytes stay buffered until they are stored.
   func forward(_ output: AsyncStream<OutputChunk>) async {
-    await withTaskGroup(of: Void.self) { group in
-      group.addTask {
-        for await chunk in output { await self.accept(chunk) }
-      }
-      group.addTask {
-        while !Task.isCancelled {
-          // Cancelling shortens the pause; the statement itself is shielded, since whether a cancelled one
-          // was committed nobody would know.
-          try? await Task.sleep(for: Self.interval)
-          await Task { await self.flush() }.value
+    var flushing: Task<Void, Never>?
+    for await chunk in output {
+      accept(chunk)
+      if flushing == nil {
+        flushing = Task {
+          while !Task.isCancelled {
+            // Cancelling shortens the pause; the statement itself is shielded, since whether a cancelled one
+            // was committed nobody would know.
+            try? await Task.sleep(for: Self.interval)
+            await Task { await self.flush() }.value
+          }
         }
       }
-      await group.next()
-      group.cancelAll()
     }
+    flushing?.cancel()
+    await flushing?.value
     await flush()
   }
 

@@ -46,6 +46,7 @@ public actor Worker {
   private var lanes = LaneCursor()
   /// Of the id under which this worker is registered; what attempts of an earlier one still have to say goes by theirs.
   private var recorder: Recorder
+  private let policies = PolicyReader()
   /// A job waits, by the database's word since the last claim.
   private var isTold = false
   /// The database has this worker's word that it is idle, and it has looked once more since.
@@ -260,6 +261,7 @@ public actor Worker {
     stopFlags[claim.token] = stopFlag
     let attempt = AttemptRun(
       claim: claim, worker: id, missing: waived, configuration: configuration, store: store, recorder: recorder,
+      policies: policies,
       sandbox: sandbox, publications: publications, logger: logger,
       cellStarted: { await self.started($0, claim.token) },
       stopFlag: stopFlag, stopReason: { await self.stopReason(claim.token) }, isLeaving: { await self.isLeaving })
