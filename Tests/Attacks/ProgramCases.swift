@@ -61,7 +61,8 @@ enum ProgramCases {
       guard case .object(let environment)? = evidence.seen["env"] else { return verdict.fail("no environment") }
       let allowed: Set<String> = [
         "PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "LANG", "TZ", "CORDON_JOB", "CORDON_ATTEMPT", "CORDON_TENANT",
-        "CORDON_QUEUE", "CORDON_INPUT", "CORDON_OUTPUT", "CORDON_RESULT", "BASH_ENV", "LD_PRELOAD", "PYTHONSTARTUP",
+        "CORDON_QUEUE", "CORDON_INPUT", "CORDON_OUTPUT", "CORDON_RESULT", "CORDON_PROGRESS", "BASH_ENV", "LD_PRELOAD",
+        "PYTHONSTARTUP",
         "IFS", "LC_CTYPE",
       ]
       verdict.equal(Set(environment.keys).subtracting(allowed), [], "variables nobody asked for")

@@ -34,7 +34,7 @@ enum OutputTrees: Fuzzer {
     // The entry that was looked at is another one by the time it is opened.
     var walk = OutputWalk(
       limits: limits, beforeOpening: { path in if let kind = swaps[path] { place.swap(path, kind) } })
-    try walk.collect(place.output, into: place.target)
+    try walk.collect(place.output, into: { place.target })
 
     expect(Int64(walk.artifacts.count) <= limits.outputFiles, "no more files than the limit")
     expect(walk.bytes <= limits.outputBytes, "no more bytes than the limit")
