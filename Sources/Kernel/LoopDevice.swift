@@ -36,6 +36,13 @@ extension Descriptor {
 
   /// Gives the file its blocks now, or fails.
   public func preallocate(_ bytes: UInt64) throws(SystemError) {
+    // Where there is too little room, fallocate(2) says so when it has taken all there is, and until the file is closed
+    // everybody else on that disk, a database perhaps, has none.
+    var space = statvfs()
+    try SystemError.check(fstatvfs(raw, &space), "fstatvfs")
+    guard bytes <= UInt64(space.f_bavail) * UInt64(space.f_frsize) else {
+      throw SystemError("preallocate \(bytes) bytes", errno: ENOSPC)
+    }
     try SystemError.check(cordon_preallocate(raw, bytes), "preallocate \(bytes) bytes")
   }
 

@@ -213,9 +213,21 @@ import Testing
 
   @Test func aFullDiskIsFoundBeforeTheJob() async throws {
     try await withBench { (bench) async throws in
+      let scratch = bench.scratch
+      let free = try Self.free(scratch)
+      let least = Task {
+        var least = free
+        while !Task.isCancelled {
+          least = min(least, try Self.free(scratch))
+          try? await Task.sleep(for: .milliseconds(1))
+        }
+        return least
+      }
       let error = await #expect(throws: SandboxError.self) {
         try await bench.run(["/usr/bin/true"], limits: Self.limits(output: 1 << 43), outputs: .disk)
       }
+      least.cancel()
+      #expect(try await least.value > free / 2, "who asks for too much takes the disk from nobody")
       #expect(
         error?.message.hasPrefix("outputs.disk: preallocate") == true && error?.isJobsFault == false, "\(error as Any)")
       #expect([ENOSPC, EFBIG].contains(error?.errno))

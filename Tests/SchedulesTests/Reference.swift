@@ -25,14 +25,16 @@ struct Reference {
     defer { try? FileManager.default.removeItem(at: place) }
     // Files, since a pipe that nobody empties would stop both.
     let (asked, answered) = (place.appending(path: "questions"), place.appending(path: "answers"))
+    let complaints = place.appending(path: "complaints")
     try JSONEncoder().encode(questions).write(to: asked)
     let child = try Child(
       interpreter.path, ["-I", directory.appending(path: "reference.py").path],
       environment: ProcessInfo.processInfo.environment, stdin: asked.path, stdout: answered.path,
-      stderr: "/dev/stderr")
+      stderr: complaints.path)
     while child.isRunning { usleep(1_000) }
     guard child.terminationStatus == 0 else {
-      throw Missing(description: "reference.py ended with \(child.terminationStatus)")
+      let why = (try? String(contentsOf: complaints, encoding: .utf8)) ?? ""
+      throw Missing(description: "reference.py ended with \(child.terminationStatus): \(why)")
     }
     return try JSONDecoder().decode([Answer].self, from: Data(contentsOf: answered))
   }
