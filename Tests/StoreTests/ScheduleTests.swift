@@ -244,6 +244,4 @@ import Testing
     #expect(try await show(producer, "nightly")["problem"]?.string?.hasPrefix("the key of the run at ") == true)
     #expect(try await admin("select count(*)::text from cordon.job") == ["1"])
   }
-
-  // MARK: - Who may, and what
 }

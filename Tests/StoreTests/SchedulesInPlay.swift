@@ -52,6 +52,4 @@ extension SchedulesInPlay {
     try await admin("select detail::text from cordon.audit where what = 'schedule_fired' order by id")
       .map { try json($0 ?? "") }
   }
-
-  // MARK: - Exactly once
 }

@@ -8,10 +8,9 @@ do $$
 declare
   planned text;
 begin
-  foreach planned in array array['complete(bigint, uuid[], bigint[], text[], text[])',
-    'start(bigint, uuid[], bigint[], text[])', 'heartbeat(bigint, uuid[], bigint[])',
+  foreach planned in array array['start(bigint, uuid[], bigint[], text[])', 'heartbeat(bigint, uuid[], bigint[])',
     'give_back(cordon.worker, uuid[], bigint[], boolean, text)', 'append_log(bigint, uuid, bigint, text, bigint, bytea)',
-    'promote(int)', 'record(uuid, bigint)', 'job_state(uuid)']
+    'record(uuid, bigint)', 'job_state(uuid)']
   loop
     execute format('alter function cordon.%s set plan_cache_mode = force_generic_plan', planned);
   end loop;

@@ -1,6 +1,14 @@
--- The common case first: what succeeded, what is claimed in time, and nothing that is due. The statements that also know the other
--- cases have a dozen parts, and the server sets each of them up for every call, needed or not; for one job that took longer than
+-- The common case first: what succeeded, what is claimed in time, and nothing that is due. The statements that also know the
+-- other cases have a dozen parts, and the server sets each of them up for every call, needed or not; for one job that took longer than
 -- the work.
+--
+-- A claim need not be on disk before the worker hears of it. What makes an attempt is its start, which is; and since the log is
+-- written in order, a start that is on disk has its claim there before it. A claim that a crash takes back leaves the job
+-- where it was, and a start under it finds no lease. It saves whoever waits for a job one of two waits for the disk, or for a
+-- replica that commits are confirmed by. A job that the claim finds too late to start is too late the next time as well.
+--
+-- The sequence may be taken back with it, and give a number again. A token's lower bits are therefore by chance: nobody can
+-- hold one, from before the crash, that a later claim of the same job by the same worker is given.
 
 set local role cordon_owner;
 set local search_path = cordon, pg_temp;
@@ -31,8 +39,8 @@ begin
 end
 $$;
 
--- As in 0028. Leases rows of `ready` that the caller has chosen and nobody else can take. One whose `start_before` has passed is over
--- instead, as `expired`.
+-- As in 0019. Leases rows of `ready` that the caller has chosen and nobody else can take. One whose `start_before` has passed
+-- is over instead, as `expired`.
 create or replace function lease_rows(me worker, queue_name text, chosen tid[]) returns table (
   job uuid, attempt int, token bigint, tenant text, queue text, enqueued_by name, specification jsonb, limits jsonb,
   policy text, document text, params text, lane int, rank bigint)
@@ -199,7 +207,7 @@ begin
 end
 $$;
 
--- CREATE OR REPLACE forgets what 0012, 0019 and 0029 set. A hash join of `job` would read all of it for a few rows.
+-- CREATE OR REPLACE forgets what 0012 and 0019 set. A hash join of `job` would read all of it for a few rows.
 do $$
 declare
   pinned text;
