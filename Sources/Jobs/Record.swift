@@ -71,7 +71,7 @@ public enum OutputStorage: String, Codable, Sendable {
 
 /// What a running job says of how far it is: the JSON document it keeps in `CORDON_PROGRESS`. The worker looks once in
 /// `interval`, so a job that is over sooner is never heard.
-public enum Progress {
+public enum ProgressReport {
   /// Bytes of the document. `report_progress` refuses longer ones.
   public static let longest: Int64 = 1_024
   public static let interval = Duration.seconds(1)

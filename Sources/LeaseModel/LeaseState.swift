@@ -1,5 +1,5 @@
-// The lease protocol as a model: what sql/migrations/0010, 0019, 0021 and 0025 do to `ready`, `lease` and `attempt`, and what
-// workers believe meanwhile. `Actions.swift` has one action for each SQL function, under its name; `Explorer.swift` goes
+// The lease protocol as a model: what sql/migrations/0010, 0019, 0021, 0025 and 0028 do to `ready`, `lease` and `attempt`,
+// and what workers believe meanwhile. `Actions.swift` has one action for each SQL function, under its name; `Explorer.swift` goes
 // through every state that any order of them leads to.
 //
 // Modelled: one call is one step, as it is one transaction. A call may be executed and its answer lost; it may be

@@ -21,7 +21,7 @@ enum ResultFile {
 
   /// What a running job says of its progress. Nil when it says nothing, nothing valid, or is writing it at this moment.
   static func progress(beneath directory: Descriptor) -> JSONValue? {
-    guard let bytes = try? bytes(of: progressName, beneath: directory, maximumBytes: Progress.longest) else {
+    guard let bytes = try? bytes(of: progressName, beneath: directory, maximumBytes: ProgressReport.longest) else {
       return nil
     }
     return try? ResultDocument.parse(bytes)

@@ -165,7 +165,7 @@ extension Store {
 
   /// Keeps what running attempts of this worker say of their progress, the latest of each. One whose lease is gone is passed
   /// over.
-  /// - Parameter reports: at most `Progress.longest` bytes each as JSON.
+  /// - Parameter reports: at most `ProgressReport.longest` bytes each as JSON.
   public func reportProgress(worker: Int64, _ reports: [(claim: Claim, report: JSONValue)]) async throws {
     // Slashes as they are: an escaped one would be a byte more than the job wrote.
     let encoder = JSONEncoder()

@@ -3,14 +3,14 @@ import Logging
 import Sandbox
 import Store
 
-// What jobs say of their progress: looked at in the cells once in `Progress.interval`, and written where it has changed, one
+// What jobs say of their progress: looked at in the cells once in `ProgressReport.interval`, and written where it has changed, one
 // statement for all. A worker without such jobs asks the database nothing.
 
 extension Worker {
   func reportProgress() async {
     var said: [Int64: JSONValue] = [:]
     while !Task.isCancelled {
-      try? await Task.sleep(for: Progress.interval)
+      try? await Task.sleep(for: ProgressReport.interval)
       var changed: [(claim: Claim, report: JSONValue)] = []
       for (token, cell) in cells {
         guard let entry = roster.entries[token], let report = await cell.progress(), report != said[token] else {

@@ -39,7 +39,7 @@ public actor Worker {
   let configuration: WorkerConfiguration
   let store: Store
   let sandbox: Sandbox
-  private let publications: Publications
+  let publications: Publications
   let logger: Logger
 
   var roster: Roster
@@ -71,9 +71,6 @@ public actor Worker {
 
   /// SQLSTATE of `cordon.own_worker`: no worker of this id and role is registered.
   private static let unknownWorker = "CD410"
-
-  /// Partitions are weeks; a worker that asks sooner would only be told again.
-  private static let retentionInterval = Duration.seconds(600)
 
   /// How long `leave` waits for the database before the worker goes without its answer.
   static let leavePatience = Duration.seconds(5)
@@ -355,42 +352,6 @@ public actor Worker {
       }
       stop(stops)
       try? await Task.sleep(for: configuration.heartbeatInterval)
-    }
-  }
-
-  private func rescue() async {
-    // Half a lease, with jitter, so that a fleet does not ask at the same moment.
-    let pause = min(configuration.leaseSeconds / 2, 5)
-    var retentionDue = ContinuousClock.now
-    while !Task.isCancelled {
-      do {
-        if retentionDue <= .now {
-          let dropped = try await store.applyRetention()
-          if !dropped.isEmpty { logger.notice("dropped what is kept no longer", metadata: ["what": "\(dropped)"]) }
-          retentionDue = .now + Self.retentionInterval
-        }
-        let rescued = try await store.rescue(limit: 100)
-        if rescued > 0 { logger.notice("rescued attempts of silent workers", metadata: ["count": "\(rescued)"]) }
-        let held = roster.entries.values.map { (job: $0.claim.job, attempt: $0.claim.attempt) }
-        try await publications.settleOld(store: store, worker: id, held: held, logger: logger)
-      } catch {
-        if !Task.isCancelled { logger.warning("rescue failed", metadata: ["error": "\(error)"]) }
-      }
-      try? await Task.sleep(for: .seconds(pause * Double.random(in: 0.75...1.25)))
-    }
-  }
-
-  private func fireSchedules() async {
-    let firing = ScheduleFiring(store: store, logger: logger)
-    while !Task.isCancelled {
-      var pause = ScheduleFiring.longestPause
-      do {
-        pause = try await firing.fireDue()
-      } catch {
-        if !Task.isCancelled { logger.warning("looking at schedules failed", metadata: ["error": "\(error)"]) }
-      }
-      // With jitter, so that a fleet does not ask at the same moment.
-      try? await Task.sleep(for: pause + .milliseconds(Int64.random(in: 0...100)))
     }
   }
 }

@@ -54,7 +54,7 @@ import Testing
   @Test func whatCannotBeKeptIsPassedOverOrRefused() async throws {
     let (producer, worker, id, claim) = try await running()
     _ = try await worker.store.start(worker: id, plain([claim]))
-    let long = String(repeating: "x", count: Int(Progress.longest) - 1)
+    let long = String(repeating: "x", count: Int(ProgressReport.longest) - 1)
     let refused = try await refusal { try await worker.store.reportProgress(worker: id, [(claim, .string(long))]) }
     #expect(refused.sqlState == "22023")
     try await worker.store.reportProgress(worker: id, [(claim, .string("\0"))])

@@ -1,0 +1,45 @@
+import Logging
+import Store
+
+// What a worker does for the queue besides its own jobs: any worker does it, and the database lets one of them have each turn.
+
+extension Worker {
+  /// Partitions are weeks; a worker that asks sooner would only be told again.
+  private static let retentionInterval = Duration.seconds(600)
+
+  func rescue() async {
+    // Half a lease, with jitter, so that a fleet does not ask at the same moment.
+    let pause = min(configuration.leaseSeconds / 2, 5)
+    var retentionDue = ContinuousClock.now
+    while !Task.isCancelled {
+      do {
+        if retentionDue <= .now {
+          let dropped = try await store.applyRetention()
+          if !dropped.isEmpty { logger.notice("dropped what is kept no longer", metadata: ["what": "\(dropped)"]) }
+          retentionDue = .now + Self.retentionInterval
+        }
+        let rescued = try await store.rescue(limit: 100)
+        if rescued > 0 { logger.notice("rescued attempts of silent workers", metadata: ["count": "\(rescued)"]) }
+        let held = roster.entries.values.map { (job: $0.claim.job, attempt: $0.claim.attempt) }
+        try await publications.settleOld(store: store, worker: id, held: held, logger: logger)
+      } catch {
+        if !Task.isCancelled { logger.warning("rescue failed", metadata: ["error": "\(error)"]) }
+      }
+      try? await Task.sleep(for: .seconds(pause * Double.random(in: 0.75...1.25)))
+    }
+  }
+
+  func fireSchedules() async {
+    let firing = ScheduleFiring(store: store, logger: logger)
+    while !Task.isCancelled {
+      var pause = ScheduleFiring.longestPause
+      do {
+        pause = try await firing.fireDue()
+      } catch {
+        if !Task.isCancelled { logger.warning("looking at schedules failed", metadata: ["error": "\(error)"]) }
+      }
+      // With jitter, so that a fleet does not ask at the same moment.
+      try? await Task.sleep(for: pause + .milliseconds(Int64.random(in: 0...100)))
+    }
+  }
+}
