@@ -115,9 +115,11 @@ enum ProcessCases {
     },
     control: .host(
       wrapper: [
-        "/usr/bin/unshare", "--pid", "--fork", "/usr/bin/bash", "-c",
+        // The supervisor says when it is that user: until then it is root's, and no signal of the payload reaches it.
+        "/usr/bin/unshare", "--pid", "--fork", "--kill-child", "/usr/bin/bash", "-c",
         """
-        setpriv --reuid 64243 --clear-groups sleep 60 & s=$!
+        coproc supervisor { exec setpriv --reuid 64243 --clear-groups bash -c 'echo ready; exec sleep 60'; }
+        s=$supervisor_PID; read -r -u "${supervisor[0]}"
         setpriv --reuid 64243 --clear-groups "$@"; wait $s; echo supervisor $?
         """,
         "bash",
