@@ -52,11 +52,43 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
     let loose = try await admin(
       """
       select p.oid::regprocedure::text from pg_proc p where pronamespace = 'cordon'::regnamespace and (
-        not prosecdef or proowner <> 'cordon_owner'::regrole
+        not prosecdef or proowner not in ('cordon_owner'::regrole, 'cordon_reader'::regrole)
         or not coalesce(proconfig, '{}') @> array['search_path=cordon, pg_temp']
         or exists (select from aclexplode(coalesce(proacl, acldefault('f', proowner))) a where a.grantee = 0))
       """)
     #expect(loose == [])
+  }
+
+  /// What people read by goes through a role that row-level security binds, and that can do nothing but read.
+  @Test func readersAreBoundByTheirTenant() async throws {
+    let bound = try await admin(
+      """
+      select p.proname from pg_proc p where pronamespace = 'cordon'::regnamespace
+        and proowner = 'cordon_reader'::regrole order by 1
+      """)
+    #expect(bound == ["dead_letters", "job_state", "jobs", "logs", "record", "schedules", "visible_job"])
+    let readable = try await admin(
+      """
+      select format('%s %s %s', c.relname, string_agg(p, ' '),
+        case when c.relrowsecurity then (select string_agg(polname, ' ') from pg_policy where polrelid = c.oid) end)
+      from pg_class c, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) p
+      where c.relnamespace = 'cordon'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+        and has_table_privilege('cordon_reader', c.oid, p)
+      group by c.oid order by c.relname
+      """)
+    #expect(
+      readable == [
+        "attempt select of_own_tenant", "blocked select of_own_tenant", "dead_letter select of_own_tenant",
+        "job select of_own_tenant", "lane select of_own_tenant", "lease select of_own_tenant",
+        "log_chunk select of_own_tenant", "principal select of_oneself", "queue select ", "ready select of_own_tenant",
+        "schedule select of_own_tenant", "scheduled select of_own_tenant", "worker select ",
+      ])
+    #expect(
+      try await admin(
+        """
+        select rolcanlogin or rolsuper or rolbypassrls or rolcreaterole
+          or has_schema_privilege('cordon_reader', 'cordon', 'create') from pg_roles where rolname = 'cordon_reader'
+        """) == ["f"])
   }
 
   /// What the owner adds later is closed too, without a thought.

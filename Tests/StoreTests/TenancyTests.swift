@@ -1,3 +1,4 @@
+import Foundation
 import Jobs
 import Postgres
 import TestKit
@@ -37,6 +38,51 @@ import Testing
     #expect(refused.sqlState == "42501")
     let operatorRole = try await Member.make("cordon_operator")
     #expect(try await operatorRole.store.cancel(job) == "cancelled")
+  }
+
+  /// A reading function that forgets to filter: what it may see is its session's tenant all the same.
+  @Test func aForgottenFilterShowsNothingOfOthers() async throws {
+    let alpha = try await Member.producer(tenant: "alpha")
+    let beta = try await Member.producer(tenant: "beta")
+    let auditor = try await Member.make("cordon_auditor")
+    let tables = [
+      "job", "attempt", "lease", "lane", "ready", "scheduled", "blocked", "dead_letter", "schedule", "log_chunk",
+    ]
+    // A job of alpha's in every state, with a line of its log, and a schedule.
+    let (member, worker) = try await Member.worker()
+    _ = try await alpha.store.enqueue(queue: "default", specification: sleepJob)
+    let failed = try #require(try await member.store.claim(worker: worker, limit: 1).first)
+    #expect(
+      try await member.store.complete(worker: worker, claim: failed, report: AttemptReport(outcome: .failed(code: 1))))
+    let running = try await alpha.store.enqueue(queue: "default", specification: sleepJob).job
+    let held = try #require(try await member.store.claim(worker: worker, limit: 1).first)
+    #expect(held.job == running)
+    #expect(try await member.store.start(worker: worker, plain([held])) == [running])
+    #expect(
+      try await member.store.appendLog(worker: worker, claim: held, stream: "stdout", sequence: 0, bytes: [0x78]))
+    _ = try await alpha.store.enqueue(queue: "default", specification: sleepJob, after: [running])
+    _ = try await alpha.store.enqueue(queue: "default", specification: sleepJob)
+    _ = try await alpha.store.enqueue(
+      queue: "default", specification: sleepJob, runAt: Date(timeIntervalSinceNow: 3600))
+    try await alpha.store.setSchedule(
+      "nightly", document: #"{"cron": "0 3 * * *", "zone": "UTC", "specification": \#(sleepJob)}"#)
+    for table in tables {
+      try await Database.current.execute(
+        """
+        grant create on schema cordon to cordon_reader;
+        create function cordon.every_\(table)() returns bigint language sql security definer
+          set search_path = cordon, pg_temp as 'select count(*) from \(table)';
+        alter function cordon.every_\(table)() owner to cordon_reader;
+        grant execute on function cordon.every_\(table)() to cordon_producer, cordon_auditor;
+        revoke create on schema cordon from cordon_reader
+        """)
+      func seen(_ member: Member) async throws -> Int {
+        Int(try await member.column("select cordon.every_\(table)()::text")[0] ?? "") ?? -1
+      }
+      #expect(try await seen(alpha) > 0, "\(table): the control has a row of alpha's")
+      #expect(try await seen(auditor) > 0, "\(table): who sees all is shown it")
+      #expect(try await seen(beta) == 0, "\(table)")
+    }
   }
 
   @Test func blobsBelongToATenant() async throws {
