@@ -53,7 +53,7 @@ struct CordonServing: Sendable {
       if claims.count < slots, case .look = search {
         // As the worker does: once more after it has said that it is idle.
         if isIdle, claims.isEmpty { return }
-        isIdle = true
+        isIdle = claims.isEmpty
       }
     }
   }

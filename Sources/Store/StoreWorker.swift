@@ -29,7 +29,7 @@ extension Store {
     ).get("worker")
   }
 
-  /// Takes up to `limit` jobs. A look that finds fewer marks the worker idle, and the next enqueue notifies `cordon_ready`.
+  /// Takes up to `limit` jobs. A look that finds none marks the worker idle, and the next enqueue notifies `cordon_ready`.
   public func claim(
     worker: Int64, limit: Int, search: LaneSearch = .look(behind: 0)
   ) async throws -> [Claim] {

@@ -223,9 +223,10 @@ public actor Worker {
         // Nothing behind what it knew: only a look can find more.
         if claims.count < wanted, case .known = search { wake.yield() }
         if claims.count < wanted, case .look = search {
-          // Who enqueued while this claim was under way may have seen no idle worker yet, and told nobody.
+          // Only a look that finds nothing marks this worker idle; and who enqueued while it was under way may have seen no
+          // idle worker yet, and told nobody.
           if !isIdle || !claims.isEmpty { wake.yield() }
-          isIdle = true
+          isIdle = claims.isEmpty
         } else {
           isIdle = false
         }

@@ -231,7 +231,10 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
     let reads = plans.all.filter { $0.contains("on ready r") && !$0.contains("Delete on ready") }
     #expect(
       reads.count >= 2
-        && reads.allSatisfy { $0.contains("using ready_key on ready r") && !$0.contains("Seq Scan on ready") })
+        && reads.allSatisfy {
+          ($0.contains("using ready_key on ready r") || $0.contains("Tid Scan on ready r"))
+            && !$0.contains("Seq Scan on ready")
+        })
   }
 }
 

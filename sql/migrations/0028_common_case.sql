@@ -49,11 +49,19 @@ set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   leased int;
+  ids uuid[];
+  first uuid;
+  last uuid;
 begin
   perform set_config('synchronous_commit', 'off', true);
+  -- Between which jobs: so that the statement sets up the partitions with these and not all there are.
+  ids := array(select r.job from ready r where r.ctid = any (chosen) order by r.job);
+  first := ids[1];
+  last := ids[cardinality(ids)];
   return query with taken as (
     delete from ready r using job j
-    where r.ctid = any (chosen) and j.id = r.job and (j.start_before is null or j.start_before > clock_timestamp())
+    where r.ctid = any (chosen) and j.id = r.job and j.id between first and last
+      and (j.start_before is null or j.start_before > clock_timestamp())
     returning r.queue, r.lane, r.rank, r.attempt + 1 as attempt, j.id, j.tenant, j.enqueued_by, j.specification, j.limits,
       j.policy, j.margin_ms, nextval('fencing_token') << 20 | (random() * 1048575)::int as token
   ), leased as (
@@ -81,78 +89,69 @@ begin
 end
 $$;
 
--- Records finished attempts, as in 0021; and an attempt whose outcome the job's `retry` names goes back to wait for its delay,
--- or as long as the breaker of its program is open. Only what did not succeed pays for any of it.
-create or replace function complete(worker bigint, jobs uuid[], tokens bigint[], reports text[], results text[])
-returns table (job uuid, recorded boolean)
+-- As in 0019, without a lock before the update: an update waits for a row just as well.
+create or replace function start(worker bigint, jobs uuid[], tokens bigint[], attributions text[]) returns setof uuid
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
-  me constant worker := own_worker(complete.worker);
-  -- Parsed once: a report is read in many places below.
-  parsed_reports jsonb[] := reports::jsonb[];
-  stranger text;
-  done bigint[];
-  tenants text[];
-  codes text[];
+  me constant worker := own_worker(start.worker);
+  known jsonb[];
+  strangers jsonb[];
+  begun uuid[];
 begin
-  select r ->> 'outcome' into stranger from unnest(parsed_reports) r
-  where coalesce(r ->> 'outcome', '') not in ('succeeded', 'failed', 'signaled', 'timed_out', 'out_of_memory',
-    'output_limit', 'cancelled', 'lost', 'refused') limit 1;
-  if found then
-    perform refuse('22023', 'report.outcome', shown(stranger) || ' is no outcome');
+  -- Parsed one by one: a cast of the whole array would write it out as a text once more.
+  select array_agg(g.a), array_agg(g.a) filter (where jsonb_typeof(g.a) <> 'object') into known, strangers
+  from (select a::jsonb from unnest(attributions) a offset 0) g;
+  if strangers is not null then
+    perform refuse('22023', 'attribution', shown(strangers[1]) || ' is no object');
   end if;
+  with begun as (
+    update lease l set started_at = clock_timestamp(), deadline_at = clock_timestamp() + (l.deadline_at - l.claimed_at),
+      attribution = g.known
+    from unnest(jobs, tokens, known) g (job, token, known)
+    where l.job = g.job and l.token = g.token and l.worker is not distinct from me.id and not l.cancel and l.started_at is null
+    returning l.job, l.attempt, l.token
+  ), noted as (
+    insert into audit (what, job, attempt, worker, detail)
+    select 'started', b.job, b.attempt, me.id, jsonb_build_object('token', b.token, 'host', me.host) from begun b
+  )
+  select array_agg(b.job) into begun from begun b;
+  return query select b from unnest(begun) b;
+  -- What had begun already is asked for again by who did not hear the answer.
+  if begun is null or cardinality(begun) < cardinality(jobs) then
+    return query
+      select l.job from unnest(jobs, tokens) g (job, token) join lease l on l.job = g.job and l.token = g.token
+      where l.worker is not distinct from me.id and not l.cancel and l.started_at is not null and l.job <> all (coalesce(begun, '{}'))
+      for update of l;
+  end if;
+end
+$$;
+
+-- What is left of a completion: what did not succeed, and what is no longer held. An attempt whose outcome the job's `retry`
+-- names goes back to wait for its delay, or as long as the breaker of its program is open.
+create function complete_others(me worker, jobs uuid[], tokens bigint[], reports jsonb[], results text[])
+returns table (job uuid, recorded boolean)
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+begin
   -- The same completion may be asked again while the first one still commits. Waiting for its row here, in a statement
   -- of its own, lets the next statement see what it wrote; one statement that waited would still look at the past and
-  -- call a recorded attempt late.
+  -- call a recorded attempt late. (A success has waited above.)
   perform from lease l join unnest(jobs, tokens) g (job, token) on l.job = g.job and l.token = g.token
-  where l.worker = me.id order by l.job for update of l;
-  -- Nearly always everything has succeeded and is still held, and then none of what follows is needed.
-  if not exists (select from unnest(parsed_reports) r where r ->> 'outcome' <> 'succeeded') then
-    with gone as (
-      delete from lease l using unnest(jobs, tokens, parsed_reports, results) g (job, token, report, result)
-      where l.job = g.job and l.token = g.token and l.worker = me.id
-      returning l.*, g.report, g.result, parse_result(g.result) as parsed
-    ), written as (
-      insert into attempt (job, attempt, final, via, tenant, queue, outcome, exit_code, reason, notes, result, stdout,
-        stderr, usage, artifacts, quarantined, published, code, inputs, isolation, token, worker, worker_name,
-        worker_role, host, build, started_at)
-      select e.job, e.attempt, true, 'complete', e.tenant, e.queue, 'succeeded', (e.report ->> 'exit_code')::int,
-        case when e.result is not null and e.parsed is null
-          then concat_ws('; ', e.report ->> 'reason', 'result_invalid') else e.report ->> 'reason' end,
-        e.report -> 'notes', e.parsed, e.report -> 'stdout', e.report -> 'stderr', nullif(e.report -> 'usage', 'null'),
-        e.report -> 'artifacts', e.report -> 'quarantined', e.report ->> 'published', e.report ->> 'code',
-        e.report -> 'inputs', nullif(e.report -> 'isolation', 'null'), e.token, me.id, me.name, me.role, me.host,
-        me.build, e.started_at
-      from gone e
-    )
-    select array_agg(e.token), array_agg(e.tenant), array_agg(e.report ->> 'code') into done, tenants, codes
-    from gone e;
-    if exists (select from breaker) then
-      delete from breaker b using unnest(tenants, codes) e (tenant, code) where b.tenant = e.tenant and b.code = e.code;
-    end if;
-    return query select g.job, true from unnest(jobs, tokens) g (job, token) where g.token = any (done);
-    if cardinality(done) = cardinality(jobs) then
-      return;
-    end if;
-    select array_agg(g.job), array_agg(g.token), array_agg(g.report), array_agg(g.result)
-    into jobs, tokens, parsed_reports, results
-    from unnest(jobs, tokens, parsed_reports, results) g (job, token, report, result)
-    where done is null or g.token <> all (done);
-  end if;
+  where l.worker is not distinct from me.id order by l.job for update of l;
   return query
     with given as (
       select g.job, g.token, g.report, g.result, parse_result(g.result) as parsed
-      from unnest(jobs, tokens, parsed_reports, results) g (job, token, report, result)
+      from unnest(jobs, tokens, reports, results) g (job, token, report, result)
     ), gone as (
-      delete from lease l using given g where l.job = g.job and l.token = g.token and l.worker = me.id returning l.*
+      delete from lease l using given g
+      where l.job = g.job and l.token = g.token and l.worker is not distinct from me.id and g.report ->> 'outcome' <> 'succeeded'
+      returning l.*
     ), ended as (
       select l.*, g.report, g.result, g.parsed, j.retry,
-        case when g.report ->> 'outcome' = 'succeeded' then true
-          else ends_job(g.report ->> 'outcome', l.attempt, l.cancel, j.max_attempts, j.retry) end as final
+        ends_job(g.report ->> 'outcome', l.attempt, l.cancel, j.max_attempts, j.retry) as final
       from gone l join given g on g.job = l.job and g.token = l.token
-      left join lateral (
-        select * from job where job.id = l.job and g.report ->> 'outcome' <> 'succeeded' offset 0) j on true
+      cross join lateral (select * from job where job.id = l.job offset 0) j
     ), written as (
       insert into attempt (job, attempt, final, via, tenant, queue, outcome, exit_code, signal, reason, notes, result,
         stdout, stderr, usage, artifacts, quarantined, published, code, inputs, isolation, token, worker, worker_name,
@@ -186,9 +185,6 @@ begin
         select n.failures, clock_timestamp(), b.trips + n.opens::int,
           case when n.opens then clock_timestamp() + breaker_pause(b.trips) else b.open_until end
         from breaker_step(b, excluded.failures) n)
-    ), closed as (
-      delete from breaker b using ended e
-      where b.tenant = e.tenant and b.code = e.report ->> 'code' and e.report ->> 'outcome' = 'succeeded'
     ), late as (
       select g.job, g.token, exists (
         select from attempt a where a.job = g.job and a.token = g.token and a.worker = me.id and a.via = 'complete'
@@ -201,26 +197,91 @@ begin
       from late l where not l.repeated
     )
     select e.job, true from ended e union all select l.job, l.repeated from late l;
-  if exists (select from unnest(parsed_reports) r where r ->> 'outcome' = 'lost') then
+  if exists (select from unnest(reports) r where r ->> 'outcome' = 'lost') then
     perform wake(q) from unnest(me.queues) q;
   end if;
 end
 $$;
 
--- CREATE OR REPLACE forgets what 0012 and 0019 set. A hash join of `job` would read all of it for a few rows.
+-- Records finished attempts, as in 0021. Only what did not succeed pays for what has to be known of it.
+create or replace function complete(worker bigint, jobs uuid[], tokens bigint[], reports text[], results text[])
+returns table (job uuid, recorded boolean)
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  me constant worker := own_worker(complete.worker);
+  parsed jsonb[];
+  strangers jsonb[];
+  done bigint[];
+  tenants text[];
+  codes text[];
+begin
+  -- Parsed once, and one by one, as in `start`: a report is read in many places below.
+  select array_agg(g.r), array_agg(g.r) filter (
+    where coalesce(g.r ->> 'outcome', '') not in ('succeeded', 'failed', 'signaled', 'timed_out', 'out_of_memory',
+      'output_limit', 'cancelled', 'lost', 'refused'))
+  into parsed, strangers
+  from (select r::jsonb from unnest(reports) r offset 0) g;
+  if strangers is not null then
+    perform refuse('22023', 'report.outcome', shown(strangers[1] ->> 'outcome') || ' is no outcome');
+  end if;
+  -- What succeeded and is still held: nearly always everything.
+  with gone as (
+    delete from lease l using unnest(jobs, tokens, parsed, results) g (job, token, report, result)
+    where l.job = g.job and l.token = g.token and l.worker is not distinct from me.id and g.report ->> 'outcome' = 'succeeded'
+    returning l.job, l.attempt, l.tenant, l.queue, l.token, l.started_at, g.report, g.result,
+      parse_result(g.result) as parsed_result
+  ), written as (
+    insert into attempt (job, attempt, final, via, tenant, queue, outcome, exit_code, reason, notes, result, stdout,
+      stderr, usage, artifacts, quarantined, published, code, inputs, isolation, token, worker, worker_name,
+      worker_role, host, build, started_at)
+    select e.job, e.attempt, true, 'complete', e.tenant, e.queue, 'succeeded', (e.report ->> 'exit_code')::int,
+      case when e.result is not null and e.parsed_result is null
+        then concat_ws('; ', e.report ->> 'reason', 'result_invalid') else e.report ->> 'reason' end,
+      e.report -> 'notes', e.parsed_result, e.report -> 'stdout', e.report -> 'stderr', nullif(e.report -> 'usage', 'null'),
+      e.report -> 'artifacts', e.report -> 'quarantined', e.report ->> 'published', e.report ->> 'code',
+      e.report -> 'inputs', nullif(e.report -> 'isolation', 'null'), e.token, me.id, me.name, me.role, me.host,
+      me.build, e.started_at
+    from gone e
+  )
+  select array_agg(e.token), array_agg(e.tenant), array_agg(e.report ->> 'code') into done, tenants, codes
+  from gone e;
+  if exists (select from breaker) then
+    delete from breaker b using unnest(tenants, codes) e (tenant, code) where b.tenant = e.tenant and b.code = e.code;
+  end if;
+  if cardinality(done) = cardinality(jobs) then
+    return query select g, true from unnest(jobs) g;
+    return;
+  end if;
+  return query select g.job, true from unnest(jobs, tokens) g (job, token) where g.token = any (done);
+  return query
+    select o.job, o.recorded from (
+      select array_agg(g.job) as jobs, array_agg(g.token) as tokens, array_agg(g.report) as reports,
+        array_agg(g.result) as results
+      from unnest(jobs, tokens, parsed, results) g (job, token, report, result)
+      where done is null or g.token <> all (done)) g
+    cross join lateral complete_others(me, g.jobs, g.tokens, g.reports, g.results) o;
+end
+$$;
+
 do $$
 declare
   pinned text;
   setting text;
 begin
-  foreach pinned in array array['complete(bigint, uuid[], bigint[], text[], text[])', 'lease_rows(worker, text, tid[])',
-    'promote(int)']
+  foreach pinned in array array['complete(bigint, uuid[], bigint[], text[], text[])',
+    'complete_others(worker, uuid[], bigint[], jsonb[], text[])', 'lease_rows(worker, text, tid[])',
+    'promote(int)', 'start(bigint, uuid[], bigint[], text[])']
   loop
     foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
       execute format('alter function %s set %I = off', pinned, setting);
     end loop;
     execute format('alter function %s set plan_cache_mode = force_generic_plan', pinned);
   end loop;
+  -- What names its leases finds each by its key, however few there were when it was planned; nor by the worker's index, which
+  -- `is not distinct from` cannot use.
   alter function lease_rows(worker, text, tid[]) set enable_hashjoin = off;
+  alter function start(bigint, uuid[], bigint[], text[]) set enable_hashjoin = off;
+  alter function complete(bigint, uuid[], bigint[], text[], text[]) set enable_hashjoin = off;
 end
 $$;

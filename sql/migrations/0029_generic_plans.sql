@@ -8,7 +8,7 @@ do $$
 declare
   planned text;
 begin
-  foreach planned in array array['start(bigint, uuid[], bigint[], text[])', 'heartbeat(bigint, uuid[], bigint[])',
+  foreach planned in array array['heartbeat(bigint, uuid[], bigint[])',
     'give_back(cordon.worker, uuid[], bigint[], boolean, text)', 'append_log(bigint, uuid, bigint, text, bigint, bytea)',
     'record(uuid, bigint)', 'job_state(uuid)']
   loop
