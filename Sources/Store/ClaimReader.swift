@@ -7,14 +7,14 @@ struct ClaimReader {
   private let decoder = JSONDecoder()
   private var limits: [String: Limits] = [:]
   private var policies: [String: (digest: Digest, document: String)] = [:]
+  /// The job before: what is enqueued again and again, by a schedule or an agent's tool, is often the same text.
+  private var last: (text: String, read: Result<JobSpecification, any Error>)?
 
   /// A row of `claim`. What cannot be read becomes the claim's error and never a thrown one: the lease is taken, and
   /// only its holder can end it with a reason.
   mutating func claim(_ row: Row) throws -> Claim {
     let policy = try policy(row)
-    let specification = Result {
-      try decoder.decode(JobSpecification.self, from: Data(try row.get("specification", as: String.self).utf8))
-    }
+    let specification = specification(try row.get("specification"))
     let limits = limits(row)
     var problem: String?
     if case .failure(let error) = specification { problem = "specification: \(error)" }
@@ -25,6 +25,13 @@ struct ClaimReader {
       specification: problem == nil ? try? specification.get() : nil, specificationError: problem,
       limits: (try? limits.get()) ?? Limits(), policy: policy.digest, policyDocument: policy.document,
       paramsText: try row.get("params"), lane: try row.get("lane"), rank: try row.get("rank"))
+  }
+
+  private mutating func specification(_ text: String) -> Result<JobSpecification, any Error> {
+    if let last, last.text == text { return last.read }
+    let read = Result { try decoder.decode(JobSpecification.self, from: Data(text.utf8)) }
+    last = (text, read)
+    return read
   }
 
   private mutating func limits(_ row: Row) -> Result<Limits, any Error> {

@@ -7,26 +7,82 @@ struct EncodedReport {
   let report: String
   let result: String?
 
-  init(_ report: AttemptReport) throws {
-    var facts = report
-    facts.result = nil
-    facts.reason = report.reason.map(Self.clean)
-    facts.published = report.published.map(Self.clean)
-    facts.notes = report.notes.map(Self.clean)
-    for index in facts.artifacts.indices { facts.artifacts[index].path = Self.clean(facts.artifacts[index].path) }
-    for index in facts.quarantined.indices {
-      facts.quarantined[index].path = Self.clean(facts.quarantined[index].path)
+  init(_ report: AttemptReport) {
+    var text = JSONText()
+    text.object { text in
+      text.member("outcome", report.outcome)
+      text.member("exit_code", report.exitCode)
+      text.member("signal", report.signal)
+      text.member("reason", report.reason)
+      text.member("notes", report.notes)
+      text.member("stdout", report.stdout, Self.stream)
+      text.member("stderr", report.stderr, Self.stream)
+      text.member("usage", report.usage) { text, usage in
+        text.member("wall_seconds", usage.wallSeconds)
+        text.member("cpu_seconds", usage.cpuSeconds)
+        text.member("memory_peak_bytes", usage.memoryPeakBytes)
+        text.member("output_bytes", usage.outputBytes)
+      }
+      text.member("artifacts", report.artifacts) { text, artifact in
+        text.object { text in
+          text.member("path", artifact.path)
+          text.member("bytes", artifact.bytes)
+          text.member("sha256", artifact.sha256.description)
+        }
+      }
+      text.member("quarantined", report.quarantined) { text, entry in
+        text.object { text in
+          text.member("path", entry.path)
+          text.member("reason", entry.reason)
+        }
+      }
+      text.member("published", report.published)
+      text.attribution(code: report.code, inputs: report.inputs, isolation: report.isolation)
     }
-    self.report = String(decoding: try JSONEncoder().encode(facts), as: UTF8.self)
+    self.report = text.text
     // An empty text is no JSON, so what cannot be encoded is recorded as an invalid result.
     result = report.result.map { value in
       (try? JSONEncoder().encode(value)).map { String(decoding: $0, as: UTF8.self) } ?? ""
     }
   }
 
-  /// jsonb has no U+0000, and a completion must not fail for one in a message.
-  private static func clean(_ text: String) -> String {
-    guard text.utf8.contains(0) else { return text }
-    return String(String.UnicodeScalarView(text.unicodeScalars.map { $0 == "\0" ? "\u{FFFD}" : $0 }))
+  private static func stream(_ text: inout JSONText, _ facts: StreamFacts) {
+    text.member("bytes", facts.bytes)
+    text.member("truncated", facts.truncated)
+  }
+}
+
+/// An attribution as `cordon.start` takes it.
+struct EncodedAttribution {
+  let text: String
+
+  init(_ attribution: StartAttribution) {
+    var text = JSONText()
+    text.object { text in
+      text.attribution(code: attribution.code, inputs: attribution.inputs, isolation: attribution.isolation)
+    }
+    self.text = text.text
+  }
+}
+
+extension JSONText {
+  /// What ran, on what, and how it was confined.
+  fileprivate mutating func attribution(code: Digest?, inputs: [InputFacts], isolation: Isolation?) {
+    member("code", code?.description)
+    member("inputs", inputs) { text, input in
+      text.object { text in
+        text.member("name", input.name)
+        text.member("sha256", input.sha256.description)
+        text.member("bytes", input.bytes)
+      }
+    }
+    member("isolation", isolation) { text, isolation in
+      text.member("cgroup", isolation.cgroup)
+      text.member("namespaces", isolation.namespaces)
+      text.member("filter", isolation.filter.description)
+      text.member("uid", isolation.uid)
+      text.member("waivers", isolation.waivers)
+      text.member("outputs", isolation.outputs.rawValue)
+    }
   }
 }

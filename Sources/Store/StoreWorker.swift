@@ -53,7 +53,7 @@ extension Store {
   public func start(
     worker: Int64, _ starts: [(claim: Claim, attribution: StartAttribution)]
   ) async throws -> Set<JobID> {
-    let attributions = try starts.map { String(decoding: try JSONEncoder().encode($0.attribution), as: UTF8.self) }
+    let attributions = starts.map { EncodedAttribution($0.attribution).text }
     let rows = try await all(
       .start, [Parameter(worker)] + Self.held(starts.map(\.claim)) + [Parameter(attributions)])
     return Set(try rows.map { try Self.jobID($0) })
@@ -90,7 +90,7 @@ extension Store {
 
   /// Records several finished attempts in one round trip and one commit.
   public func complete(worker: Int64, finished: [(claim: Claim, report: AttemptReport)]) async throws -> [JobID: Bool] {
-    let encoded = try finished.map { try EncodedReport($0.report) }
+    let encoded = finished.map { EncodedReport($0.report) }
     let rows = try await all(
       .complete,
       [Parameter(worker)] + Self.held(finished.map(\.claim))

@@ -147,6 +147,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "limit_tenant: operator",
         "logs: auditor operator producer",
         "parse_specification: producer",
+        "parse_specifications: producer",
         "pause_schedule: operator producer",
         "put_blob: producer",
         "queues: auditor operator",
