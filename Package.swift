@@ -117,7 +117,7 @@ let package = Package(
     .executableTarget(
       name: "Faults",
       dependencies: [
-        "FaultHistory", "Jobs", "Postgres", "PrivateCluster", "Store",
+        "CLinux", "FaultHistory", "Jobs", "Postgres", "PrivateCluster", "Store",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
       ],

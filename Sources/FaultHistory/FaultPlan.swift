@@ -16,8 +16,10 @@ public enum FaultKind: String, Sendable, CaseIterable, Codable {
   case exhaustConnections
   /// Statements are executed and committed, and their answers never arrive.
   case loseAnswers
-  /// No byte passes between a worker and the database.
+  /// No packet passes between a worker and the database.
   case partition
+  /// A share of the packets between a worker and the database is lost.
+  case losePackets
   /// A worker goes on with its clock a year off.
   case skewClock
   /// No space is left where PostgreSQL writes.
@@ -37,6 +39,8 @@ public struct Fault: Sendable, Equatable {
   public var worker: Int
   /// A choice between two forms of it.
   public var variant: Bool
+  /// Of a thousand packets, how many are lost where a share is.
+  public var lost: Int
 }
 
 /// A seeded script of faults: the same seed and size give the same plan.
@@ -47,6 +51,8 @@ public struct FaultPlan: Sendable, Equatable {
   /// Between two faults. The mean is what a worker needs to come back, divided by a few workers: there is always some
   /// part of the fleet in trouble, and some that works.
   static let gap: ClosedRange<Int64> = 300...1_500
+  /// From what TCP hides to what makes a statement later than a worker waits for it.
+  static let lost = 50...400
 
   /// - Parameters:
   ///   - most: the most faults; nil is as many as the time has room for.
@@ -69,7 +75,7 @@ public struct FaultPlan: Sendable, Equatable {
         Fault(
           kind: kind, at: at, length: Self.length(kind, lease, &chance),
           worker: .random(in: 0..<workers, using: &chance),
-          variant: .random(using: &chance)))
+          variant: .random(using: &chance), lost: .random(in: Self.lost, using: &chance)))
       at += .milliseconds(Int64.random(in: Self.gap, using: &chance))
     }
     self.faults = faults
@@ -84,6 +90,8 @@ public struct FaultPlan: Sendable, Equatable {
     case .crashDatabase: .seconds(share * 1.5)
     case .lockLeases, .exhaustConnections: lease * (0.5 + share)
     case .loseAnswers, .fillDisk: .seconds(1 + share * 2)
+    // Long enough for a few heartbeats to meet it.
+    case .losePackets: lease * (1 + share)
     }
   }
 }

@@ -21,6 +21,8 @@ struct FaultRun {
     var rescued: Int
     var late: Int
     var answersLost: Int
+    /// By the kind of fault.
+    var packetsDropped: [String: Int]
     var promotions: Int
     var workerExits: [String: Int]
     var findings: [String]
@@ -41,7 +43,7 @@ struct FaultRun {
     }
     defer { for task in producing { task.cancel() } }
     try await untilServing()
-    await inject()
+    try await inject()
     try Task.checkCancellation()
     report("the script is over; all is made well again")
     try await fleet.startServer()
@@ -69,6 +71,7 @@ struct FaultRun {
       attempts: count(history.attempts.map(\.outcome)), rescued: history.events.filter { $0.what == "rescued" }.count,
       late: history.events.filter { $0.what == "late" }.count,
       answersLost: fleet.proxies.joined().map(\.lost).reduce(0, +),
+      packetsDropped: try await fleet.network.dropped(),
       promotions: fleet.promotions, workerExits: workerExits, findings: findings)
   }
 
@@ -87,15 +90,18 @@ struct FaultRun {
     throw FaultError("the workers do not serve; see \(fleet.directory)/worker-0.log")
   }
 
-  private func inject() async {
+  private func inject() async throws {
     let began = ContinuousClock.now
-    await withTaskGroup(of: Void.self) { group in
+    try await withThrowingTaskGroup(of: Void.self) { group in
       for (number, fault) in plan.faults.enumerated() {
         try? await Task.sleep(until: began + fault.at, clock: .continuous)
         guard !Task.isCancelled else { break }
-        report("\(number + 1)/\(plan.faults.count) \(fault.kind.rawValue) worker \(fault.worker) for \(fault.length)")
-        group.addTask { await fleet.inject(fault) }
+        let share = fault.kind == .losePackets ? ", \(fault.lost) of 1000" : ""
+        report(
+          "\(number + 1)/\(plan.faults.count) \(fault.kind.rawValue) worker \(fault.worker) for \(fault.length)\(share)")
+        group.addTask { try await fleet.inject(fault) }
       }
+      try await group.waitForAll()
     }
   }
 }

@@ -54,10 +54,16 @@ struct Faults: AsyncParsableCommand {
     try FileManager.default.createDirectory(
       atPath: directory, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o755])
     let products = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-    let fleet = try await Fleet.start(
-      directory: directory, products: URL(fileURLWithPath: products).deletingLastPathComponent().path,
-      workers: workers, fillsDisk: kinds.contains(.fillDisk),
-      replicates: kinds.contains(.promoteReplica))
+    let fleet: Fleet
+    do {
+      fleet = try await Fleet.start(
+        directory: directory, products: URL(fileURLWithPath: products).deletingLastPathComponent().path,
+        workers: workers, fillsDisk: kinds.contains(.fillDisk),
+        replicates: kinds.contains(.promoteReplica))
+    } catch {
+      Self.say("error: no fleet: \(error); what it left: \(directory)")
+      throw ExitCode(3)
+    }
     let running = Task {
       if let script { try await fleet.amend(script) }
       return try await FaultRun(fleet: fleet, plan: plan, patience: .seconds(patience), report: { Self.say($0) })
@@ -98,6 +104,7 @@ struct Faults: AsyncParsableCommand {
     print("attempts: \(outcome.attempts.values.reduce(0, +)): \(listed(outcome.attempts))")
     print(
       "leases rescued: \(outcome.rescued); late reports refused: \(outcome.late); answers lost: \(outcome.answersLost)")
+    print("packets dropped: \(listed(outcome.packetsDropped))")
     print("replicas promoted: \(outcome.promotions)")
     print("workers that ended by themselves, by exit code: \(listed(outcome.workerExits))")
     for finding in outcome.findings.prefix(Self.mostShown) { print(finding) }

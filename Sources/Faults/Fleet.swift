@@ -8,17 +8,21 @@ import Synchronization
 // Theory of operation
 //
 // A fleet is a private PostgreSQL with durability on, a proxy for each client, workers that run the real `cordon worker`
-// with real cells, and producers. Everything lies in one directory:
+// with real cells, and producers. Each worker's processes are in a network namespace of their own, with a link to one
+// more, the database's, where the proxies of all workers listen; what is dropped on a link is dropped by the kernel, and
+// what the worker's TCP makes of it is the real thing. PostgreSQL itself, the producers and this program are in the
+// host's, to which nothing is added, and meet at Unix sockets, which lie in no network (`FleetNetwork`). All files of a
+// fleet lie in one directory:
 //
 //   postgres/    a cluster, where the run fills a disk on a filesystem of its own (`postgres.img`, loop-mounted here)
 //   replica/     the other one, where the run promotes; they change places each time
-//   proxy/N.a/   the socket that worker N knows as its first database; N.b is the second one's, p.a the producers'
+//   proxy/a/     the socket that the producers know as their first database; b is the second one's
 //   worker-N/    the state of worker N, kept from one of its processes to the next; worker-N.log is what they say
 //   artifacts/   the approved directory of all of them
 //   told         what the producers were told
 //
 // Faults are injected by this process: into workers by signals, into PostgreSQL by pg_ctl and sessions of its own, into
-// the network by the proxies. Each runs as a task of its own and may overlap any other; only what stops the server
+// the network by rules of the kernel's and by the proxies. Each runs as a task of its own and may overlap any other; only what stops the server
 // takes turns, because two of them would only get in each other's way. When the script is over everything is made well
 // again, and the fleet has to finish what it owes before anything is judged.
 
@@ -33,6 +37,7 @@ final class Fleet: Sendable {
   /// The directory of the built executables.
   let products: String
   let workers: [WorkerSlot]
+  let network: FleetNetwork
   /// Those of worker N are the Nth, one for each cluster; the last ones are the producers'.
   let proxies: [[Proxy]]
   let producers: Pool
@@ -93,17 +98,22 @@ final class Fleet: Sendable {
     self.disk = disk
     self.pair = Mutex(pair)
     ledger = try Ledger(path: directory + "/told")
-    let names = (0..<workers).map(String.init) + ["p"]
+    let network = try await FleetNetwork.make(workers: workers, log: directory + "/faults.log")
+    self.network = network
     let clusters = [pair.primary, pair.replica].compactMap { $0 }
-    proxies = try names.map { name in
-      try zip(["a", "b"], clusters).map { side, cluster in
-        try Proxy(directory: "\(directory)/proxy/\(name).\(side)", upstream: cluster.socketDirectory)
+    let addresses: [[Proxy.Address]] =
+      (0..<workers).map { worker in
+        (0..<2).map { .port(5432 + $0, of: FleetNetwork.address(for: worker), in: network.database) }
+      } + [["a", "b"].map { .socket(directory: "\(directory)/proxy/\($0)") }]
+    proxies = try addresses.map { sides in
+      try zip(sides, clusters).map { address, cluster in
+        try Proxy(address: address, upstream: cluster.socketDirectory)
       }
     }
     let proxies = proxies
     func url(_ proxies: [Proxy], _ role: String) -> String {
-      let hosts = proxies.map(\.directory).joined(separator: ",")
-      let ports = proxies.map { _ in "5432" }.joined(separator: ",")
+      let hosts = proxies.map(\.address.host).joined(separator: ",")
+      let ports = proxies.map { "\($0.address.port)" }.joined(separator: ",")
       return "host=\(hosts) port=\(ports) dbname=\(Self.database) user=\(role) target_session_attrs=read-write"
     }
     producers = Pool(
@@ -117,7 +127,7 @@ final class Fleet: Sendable {
           "worker", "--database", url(proxies[number], Self.workerRole), "--data", "\(directory)/worker-\(number)",
           "--artifacts", directory + "/artifacts", "--slots", "3", "--lease", "2s", "--name", "worker-\(number)",
           "--drain-timeout", "10s",
-        ], log: "\(directory)/worker-\(number).log")
+        ], network: network.workers[number], log: "\(directory)/worker-\(number).log")
     }
 
     let pool = Pool(superuser, maximum: 1)

@@ -9,8 +9,24 @@ final class StartedProcess: @unchecked Sendable {
   /// `POSIX_SPAWN_SETSID` of spawn.h, which the header shows only to GNU sources.
   private static let setSession: Int32 = 0x80
 
-  /// - Parameter log: what it writes to stdout and stderr is appended to this file.
-  init(_ path: String, _ arguments: [String], environment: [String: String], log: String) throws {
+  /// - Parameters:
+  ///   - network: where it is born; nil is where this program is.
+  ///   - log: what it writes to stdout and stderr is appended to this file.
+  convenience init(
+    _ path: String, _ arguments: [String], environment: [String: String], in network: NetworkNamespace? = nil,
+    log: String
+  ) throws {
+    let spawn: @Sendable () throws -> pid_t = { try Self.spawn(path, arguments, environment, log) }
+    self.init(id: try network?.within(spawn) ?? spawn())
+  }
+
+  private init(id: pid_t) {
+    self.id = id
+  }
+
+  private static func spawn(
+    _ path: String, _ arguments: [String], _ environment: [String: String], _ log: String
+  ) throws -> pid_t {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
@@ -29,14 +45,14 @@ final class StartedProcess: @unchecked Sendable {
     sigfillset(&all)
     posix_spawnattr_setsigmask(&attributes, &none)
     posix_spawnattr_setsigdefault(&attributes, &all)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | Self.setSession))
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | setSession))
     let argv = ([path] + arguments).map { strdup($0) } + [nil]
     let variables = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
     defer { for text in argv + variables { free(text) } }
     var process: pid_t = 0
     let problem = posix_spawn(&process, path, &actions, &attributes, argv, variables)
     guard problem == 0 else { throw FaultError("cannot start \(path): \(String(cString: strerror(problem)))") }
-    id = process
+    return process
   }
 
   var isRunning: Bool {
@@ -73,10 +89,25 @@ final class StartedProcess: @unchecked Sendable {
   }
 
   /// Runs a program to its end.
-  static func run(_ path: String, _ arguments: [String], log: String) async throws {
-    let process = try StartedProcess(path, arguments, environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"], log: log)
-    while process.isRunning { try await Task.sleep(for: .milliseconds(10)) }
+  static func run(
+    _ path: String, _ arguments: [String], in network: NetworkNamespace? = nil, log: String
+  ) async throws {
+    let process = try StartedProcess(
+      path, arguments, environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"], in: network, log: log)
+    // Also where this task has been cancelled: what undoes a fault would otherwise only be begun.
+    await Task { while process.isRunning { try? await Task.sleep(for: .milliseconds(5)) } }.value
     guard process.end == 0 else { throw FaultError("\(path) \(arguments) ended with \(process.end); see \(log)") }
+  }
+
+  /// Runs a program to its end and returns what it wrote.
+  /// - Parameter log: the answer lies beside it meanwhile.
+  static func answer(
+    _ path: String, _ arguments: [String], in network: NetworkNamespace? = nil, log: String
+  ) async throws -> Data {
+    let file = log + ".answer"
+    defer { try? FileManager.default.removeItem(atPath: file) }
+    try await run(path, arguments, in: network, log: file)
+    return try Data(contentsOf: URL(fileURLWithPath: file))
   }
 }
 

@@ -3,11 +3,11 @@ import Synchronization
 
 // Theory of operation
 //
-// A proxy is a Unix socket that speaks to PostgreSQL's for one client: a worker, or the producers. Each connection has
-// a thread that carries bytes both ways. Two things go wrong in it on demand. Held: bytes lie where they are, in both
-// directions, as between hosts that cannot reach each other; nobody is told. And an answer lost: the server has
-// executed a statement and said so, outside of any transaction, so it is committed; the bytes that say so are thrown
-// away and the connection is closed on both sides.
+// A proxy speaks to PostgreSQL's Unix socket for one client: for a worker at a TCP port in another network namespace, for
+// the producers at a Unix socket. Each connection has a thread that carries bytes both ways. Two things go wrong in it on
+// demand. All connections are given up, as by a host that is gone. And an answer is lost: the server has executed a
+// statement and said so, outside of any transaction, so it is committed; the bytes that say so are thrown away and the
+// connection is closed on both sides.
 //
 // A session is known to be open once its first ReadyForQuery has passed; a handshake is no statement. ReadyForQuery is
 // the last message of every answer, and its last byte tells whether a transaction is open (protocol 3.0, "Message
@@ -15,14 +15,34 @@ import Synchronization
 
 /// What stands between one client and PostgreSQL.
 final class Proxy: Sendable {
-  /// What a connection string names as its host.
-  let directory: String
+  /// Where its client finds it.
+  enum Address: Sendable {
+    case socket(directory: String)
+    /// An IPv4 address in dots, of an interface in that namespace.
+    case port(UInt16, of: String, in: NetworkNamespace)
+
+    /// What a connection string names as its host.
+    var host: String {
+      switch self {
+      case .socket(let directory): directory
+      case .port(_, let address, _): address
+      }
+    }
+
+    var port: UInt16 {
+      switch self {
+      case .socket: 5432
+      case .port(let port, _, _): port
+      }
+    }
+  }
+
+  let address: Address
   private let upstream: String
   private let listener: Int32
   private let state = Mutex(State())
 
   private struct State {
-    var isHeld = false
     /// Counts up whenever every connection is to be closed.
     var generation = 0
     var answersToLose = 0
@@ -33,27 +53,21 @@ final class Proxy: Sendable {
   private static let socketName = ".s.PGSQL.5432"
   private static let readyForQuery: [UInt8] = [0x5A, 0, 0, 0, 5, 0x49]
 
-  init(directory: String, upstream socketDirectory: String) throws {
-    self.directory = directory
+  init(address: Address, upstream socketDirectory: String) throws {
+    self.address = address
     upstream = socketDirectory + "/" + Self.socketName
-    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    guard try Self.withAddress(directory + "/" + Self.socketName, { bind(listener, $0, $1) }) == 0,
-      listen(listener, 64) == 0
-    else { throw FaultError("no socket in \(directory): \(String(cString: strerror(errno)))") }
+    listener =
+      switch address {
+      case .socket(let directory): try Self.listener(in: directory)
+      case .port(let port, let host, let namespace):
+        // A socket is of the network it was made in, whoever uses it.
+        try namespace.within { try Self.listener(at: host, port) }
+      }
     Thread.detachNewThread { [self] in accept() }
   }
 
-  /// Bytes lie where they are until `release`.
-  func hold() { state.withLock { $0.isHeld = true } }
-
-  /// - Parameter cut: what was held up is lost with its connections, instead of arriving late.
-  func release(cut: Bool) {
-    state.withLock {
-      $0.isHeld = false
-      if cut { $0.generation += 1 }
-    }
-  }
+  /// Gives every connection up.
+  func cut() { state.withLock { $0.generation += 1 } }
 
   /// The next so many answers never arrive.
   func loseAnswers(_ count: Int) { state.withLock { $0.answersToLose = count } }
@@ -64,7 +78,6 @@ final class Proxy: Sendable {
   func close() {
     state.withLock {
       $0.isClosed = true
-      $0.isHeld = false
       $0.generation += 1
     }
     shutdown(listener, Int32(SHUT_RDWR))
@@ -86,7 +99,11 @@ final class Proxy: Sendable {
   private func serve(_ client: Int32) {
     defer { Glibc.close(client) }
     let generation = state.withLock { $0.generation }
-    while state.withLock({ $0.isHeld && $0.generation == generation }) { usleep(20_000) }
+    if case .port = address {
+      // An answer is many small pieces; none is to wait for the acknowledgement of the one before.
+      var on: Int32 = 1
+      setsockopt(client, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
+    }
     let server = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     guard server >= 0 else { return }
     defer { Glibc.close(server) }
@@ -98,12 +115,7 @@ final class Proxy: Sendable {
         pollfd(fd: client, events: Int16(POLLIN), revents: 0), pollfd(fd: server, events: Int16(POLLIN), revents: 0),
       ]
       let ready = poll(&ends, 2, 50)
-      let (isHeld, isOver) = state.withLock { ($0.isHeld, $0.generation != generation) }
-      if isOver { return }
-      if isHeld {
-        usleep(20_000)
-        continue
-      }
+      if state.withLock({ $0.generation != generation }) { return }
       guard ready > 0 else { continue }
       if ends[0].revents != 0, !carry(client, server, &buffer, { _ in true }) { return }
       if ends[1].revents != 0 {
@@ -140,6 +152,30 @@ final class Proxy: Sendable {
       sent += more
     }
     return true
+  }
+
+  private static func listener(in directory: String) throws -> Int32 {
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    guard try withAddress(directory + "/" + socketName, { bind(listener, $0, $1) }) == 0, listen(listener, 64) == 0
+    else { throw FaultError("no socket in \(directory): \(String(cString: strerror(errno)))") }
+    return listener
+  }
+
+  private static func listener(at host: String, _ port: UInt16) throws -> Int32 {
+    let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = port.bigEndian
+    let isUnderstood = inet_pton(AF_INET, host, &address.sin_addr) == 1
+    let isBound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(listener, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+      }
+    }
+    guard isUnderstood, isBound, listen(listener, 64) == 0
+    else { throw FaultError("no socket at \(host):\(port): \(String(cString: strerror(errno)))") }
+    return listener
   }
 
   private static func withAddress(

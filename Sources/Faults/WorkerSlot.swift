@@ -5,6 +5,7 @@ actor WorkerSlot {
   let number: Int
   private let executable: String
   private let arguments: [String]
+  private let network: NetworkNamespace
   private let log: String
   private var process: StartedProcess?
   /// What the next start finds in its environment on top.
@@ -13,10 +14,11 @@ actor WorkerSlot {
   /// Exit codes of those that were not killed.
   private(set) var ends: [Int32: Int] = [:]
 
-  init(number: Int, executable: String, arguments: [String], log: String) {
+  init(number: Int, executable: String, arguments: [String], network: NetworkNamespace, log: String) {
     self.number = number
     self.executable = executable
     self.arguments = arguments
+    self.network = network
     self.log = log
   }
 
@@ -29,7 +31,7 @@ actor WorkerSlot {
       }
       if process == nil {
         let environment = ["PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"].merging(disguise) { _, given in given }
-        process = try? StartedProcess(executable, arguments, environment: environment, log: log)
+        process = try? StartedProcess(executable, arguments, environment: environment, in: network, log: log)
       }
       try? await Task.sleep(for: .milliseconds(100))
     }

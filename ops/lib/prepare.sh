@@ -14,6 +14,8 @@ CORDON_PACKAGES=(
   postgresql-client-15 # psql, for the one in SQL
   e2fsprogs            # mkfs.ext4, for outputs on a disk
   util-linux           # setpriv: PostgreSQL never runs as root
+  iproute2             # ip, for the networks between the workers of ops/faults and their database
+  nftables             # nft, for the packets that are lost on them
   # What the Swift toolchain itself loads and links with; its tarball does not bring them.
   git ca-certificates binutils libc6-dev libstdc++-12-dev zlib1g-dev
   libncurses6 libcurl4 libxml2 libedit2 libsqlite3-0 tzdata

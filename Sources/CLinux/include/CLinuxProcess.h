@@ -57,11 +57,11 @@ pid_t cordon_fork_beside(int member, int cgroup, int *pidfd);
 /// Whether a child has ended: 1 with its exit code or signal, 0 while it runs, -1. It is left to be reaped. Any time.
 int cordon_peek(pid_t pid, int *code, int *is_signal);
 
-/// unshare(2). Only in a process with one thread.
+/// unshare(2). Only in a process with one thread; of the network namespace also in a thread that does nothing else after.
 int cordon_unshare(int flags);
 
 /// setns(2): `flags` say which namespaces of the process behind a pidfd, or the kind of the one namespace file. Only in a
-/// process with one thread. A pid namespace takes effect for children alone.
+/// process with one thread, as for `cordon_unshare`. A pid namespace takes effect for children alone.
 int cordon_setns(int descriptor, int flags);
 
 /// pidfd_open(2). Any thread, any time.

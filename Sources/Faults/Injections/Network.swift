@@ -1,3 +1,5 @@
+import FaultHistory
+
 extension Fleet {
   /// Everybody's next answers never arrive; what they were about is committed.
   func loseAnswers(for length: Duration) async {
@@ -6,10 +8,17 @@ extension Fleet {
     for proxy in proxies.joined() { proxy.loseAnswers(0) }
   }
 
-  /// - Parameter cut: what was sent meanwhile is lost instead of late.
-  func partition(_ worker: Int, for length: Duration, cut: Bool) async {
-    for proxy in proxies[worker] { proxy.hold() }
-    try? await Task.sleep(for: length)
-    for proxy in proxies[worker] { proxy.release(cut: cut) }
+  /// - Parameter cut: the database's side gives the connections up meanwhile, so that what was in flight is lost instead
+  ///   of late; the worker hears of it no sooner than that it can be heard.
+  func partition(_ worker: Int, for length: Duration, cut: Bool) async throws {
+    try await network.drop(1_000, .partition, worker: worker) {
+      if cut { for proxy in proxies[worker] { proxy.cut() } }
+      try? await Task.sleep(for: length)
+    }
+  }
+
+  /// - Parameter lost: how many of a thousand.
+  func losePackets(_ worker: Int, for length: Duration, lost: Int) async throws {
+    try await network.drop(lost, .losePackets, worker: worker) { try? await Task.sleep(for: length) }
   }
 }
