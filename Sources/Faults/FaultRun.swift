@@ -97,8 +97,8 @@ struct FaultRun {
         try? await Task.sleep(until: began + fault.at, clock: .continuous)
         guard !Task.isCancelled else { break }
         let share = fault.kind == .losePackets ? ", \(fault.lost) of 1000" : ""
-        report(
-          "\(number + 1)/\(plan.faults.count) \(fault.kind.rawValue) worker \(fault.worker) for \(fault.length)\(share)")
+        let what = "\(fault.kind.rawValue) worker \(fault.worker) for \(fault.length)\(share)"
+        report("\(number + 1)/\(plan.faults.count) \(what)")
         group.addTask { try await fleet.inject(fault) }
       }
       try await group.waitForAll()
