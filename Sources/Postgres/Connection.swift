@@ -63,13 +63,13 @@ public actor Connection {
   /// Opens a connection.
   ///
   /// Name resolution is libpq's and blocks the connection's thread, so it may outlast the deadline.
-  /// - Parameter deadline: longest time until the session is ready; nil takes `settings.connectTimeout`. It covers
-  ///   all hosts of the settings together.
+  /// - Parameter deadline: longest time until the session is ready, over all hosts of the settings together; nil gives
+  ///   each of them `settings.connectTimeout`.
   public static func connect(
     _ settings: ConnectionSettings, deadline: Duration? = nil
   ) async throws(PostgresError) -> Connection {
     let connection = Connection(settings)
-    try await connection.open(deadline: .now + (deadline ?? settings.connectTimeout))
+    try await connection.open(deadline: deadline.map { .now + $0 })
     return connection
   }
 

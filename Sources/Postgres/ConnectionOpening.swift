@@ -9,10 +9,10 @@ extension Connection {
     """
 
   /// Connects and prepares the session; a failure leaves nothing open.
-  func open(deadline: ContinuousClock.Instant) throws(PostgresError) {
+  /// - Parameter deadline: for all hosts together; nil gives each `settings.connectTimeout`.
+  func open(deadline: ContinuousClock.Instant?) throws(PostgresError) {
     do {
-      try negotiate(deadline: deadline)
-      transactionDeadline = deadline
+      transactionDeadline = try negotiate(deadline: deadline)
       try execute(script: Self.sessionSetup)
       transactionDeadline = nil
       watchSocket()
@@ -21,15 +21,48 @@ extension Connection {
     }
   }
 
-  private func negotiate(deadline: ContinuousClock.Instant) throws(PostgresError) {
+  /// Takes the first host that answers. libpq passes on from a host that refuses, and stays for minutes with one that is
+  /// silent, as a host is that was switched off; so the time is shared out, and when a host's is up, those behind it are
+  /// tried. Returns until when the session is to be ready.
+  private func negotiate(deadline: ContinuousClock.Instant?) throws(PostgresError) -> ContinuousClock.Instant {
+    var hosts: HostList?
+    while true {
+      let handle = try start(hosts)
+      let here = hosts ?? HostList(handle)
+      let limit: ContinuousClock.Instant
+      if let deadline {
+        limit = .now + max(.zero, deadline - .now) / here.count
+      } else {
+        limit = .now + settings.connectTimeout
+      }
+      do {
+        try shakeHands(handle, deadline: limit)
+        return limit
+      } catch {
+        guard error.kind == .deadline, let rest = here.behind(handle) else { throw error }
+        hosts = rest
+        PQfinish(handle)
+        self.handle = nil
+      }
+    }
+  }
+
+  /// Seconds between two looks at whether the other end is still there: some of which may be lost within the limit.
+  private var probing: Int64 { max(1, settings.silenceLimit.components.seconds / 4) }
+
+  /// - Parameter hosts: nil is what the settings name.
+  private func start(_ hosts: HostList?) throws(PostgresError) -> OpaquePointer {
     guard !settings.connectionString.utf8.contains(0), !settings.applicationName.utf8.contains(0) else {
       throw PostgresError(.settings, "connection settings hold a NUL character")
     }
     // `dbname` is expanded into all that the text names; what follows it overrides, what precedes it does not.
-    let pairs = [
-      ("fallback_application_name", settings.applicationName), ("dbname", settings.connectionString),
-      ("client_encoding", "UTF8"),
-    ]
+    let pairs =
+      [
+        ("fallback_application_name", settings.applicationName), ("keepalives_idle", "\(probing)"),
+        ("keepalives_interval", "\(probing)"),
+        ("tcp_user_timeout", "\(settings.silenceLimit.components.seconds * 1_000)"),
+        ("dbname", settings.connectionString), ("client_encoding", "UTF8"),
+      ] + (hosts?.options ?? [])
     let started = withCStrings(pairs.map { $0.0 }) { keywords in
       withCStrings(pairs.map { $0.1 }) { values in PQconnectStartParams(keywords, values, 1) }
     }
@@ -43,17 +76,21 @@ extension Connection {
       let understood = PQhost(started).map { $0.pointee != 0 } ?? false
       throw ConnectFailure.error(String(cString: PQerrorMessage(started)), kind: understood ? .connection : .settings)
     }
+    return started
+  }
+
+  private func shakeHands(_ handle: OpaquePointer, deadline: ContinuousClock.Instant) throws(PostgresError) {
     var next = PGRES_POLLING_WRITING
     while next != PGRES_POLLING_OK {
       switch next {
-      case PGRES_POLLING_READING: try awaitHandshake(started, Int16(POLLIN), deadline)
-      case PGRES_POLLING_WRITING: try awaitHandshake(started, Int16(POLLOUT), deadline)
-      default: throw ConnectFailure.error(String(cString: PQerrorMessage(started)), kind: .connection)
+      case PGRES_POLLING_READING: try awaitHandshake(handle, Int16(POLLIN), deadline)
+      case PGRES_POLLING_WRITING: try awaitHandshake(handle, Int16(POLLOUT), deadline)
+      default: throw ConnectFailure.error(String(cString: PQerrorMessage(handle)), kind: .connection)
       }
-      next = PQconnectPoll(started)
+      next = PQconnectPoll(handle)
     }
-    PQsetErrorVerbosity(started, PQERRORS_DEFAULT)
-    guard PQsetnonblocking(started, 1) == 0 else { throw PostgresError(.connection, libpqMessage(started)) }
+    PQsetErrorVerbosity(handle, PQERRORS_DEFAULT)
+    guard PQsetnonblocking(handle, 1) == 0 else { throw PostgresError(.connection, libpqMessage(handle)) }
   }
 
   private func awaitHandshake(

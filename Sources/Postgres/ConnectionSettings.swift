@@ -5,7 +5,9 @@ public struct ConnectionSettings: Sendable {
   public var connectionString: String
   /// Shown in `pg_stat_activity`, unless the connection string or `PGAPPNAME` names another.
   public var applicationName: String
-  /// Longest time one attempt to connect may take, over all its hosts together.
+  /// Longest time one host may take to answer an attempt to connect; the next one is tried then. Over TCP, what a server
+  /// leaves unacknowledged for as long, and at least three seconds, ends a connection, also an idle one; `keepalives_…`
+  /// and `tcp_user_timeout` in the connection string say otherwise, in a service file they are not heard.
   public var connectTimeout: Duration
   /// Longest time a statement may take when its call gives no deadline; nil is without end.
   public var statementTimeout: Duration?
@@ -26,4 +28,7 @@ public struct ConnectionSettings: Sendable {
     self.cancelGrace = cancelGrace
     self.noticeHandler = noticeHandler
   }
+
+  /// Less than the floor would be the loss of a packet or two.
+  var silenceLimit: Duration { max(.seconds(3), connectTimeout) }
 }
