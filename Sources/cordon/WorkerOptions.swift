@@ -88,20 +88,18 @@ struct WorkerOptions: ParsableArguments {
     let warden = try warden ?? Installation.warden()
     for directory in [state, artifacts] { try Installation.makeDirectory(directory) }
     let leaseSeconds = Double(TimeSpan(lease)!.milliseconds) / 1_000
+    let pace = LeasePace(leaseSeconds: leaseSeconds)
     let configuration = WorkerConfiguration(
       name: name ?? ProcessInfo.processInfo.hostName, host: ProcessInfo.processInfo.hostName,
       build: try Installation.buildDigest(warden: warden), slots: slots, queues: queues, approvedRoot: artifacts,
       inputRoot: inputRoot, leaseSeconds: leaseSeconds, drainTimeout: TimeSpan(drainTimeout)!.duration,
-      heartbeatInterval: .seconds(min(1, leaseSeconds / 3)), canaryInterval: TimeSpan(canaryInterval)!.duration)
-    // A statement that has not been answered within half a lease is given up, so that the next heartbeat is still in
-    // time; nothing a worker sends takes longer in a healthy database.
-    let patience = Duration.seconds(max(1, leaseSeconds / 2))
+      heartbeatInterval: pace.heartbeatInterval, canaryInterval: TimeSpan(canaryInterval)!.duration)
     let settings = ConnectionSettings(
-      connection, applicationName: "cordon worker", connectTimeout: patience, statementTimeout: patience,
-      cancelGrace: .seconds(1))
+      connection, applicationName: "cordon worker", connectTimeout: pace.patience,
+      statementTimeout: pace.statementTimeout, cancelGrace: pace.cancelGrace)
     // One for each attempt, which has one statement under way at most, and three for claim, heartbeat and rescue:
     // a heartbeat never waits behind attempts. Connections are opened when they are needed.
-    let pool = Pool(settings, maximum: slots + 3, waitLimit: patience)
+    let pool = Pool(settings, maximum: slots + 3, waitLimit: pace.patience)
     do {
       let sandbox = try await Sandbox.start(
         SandboxConfiguration(
