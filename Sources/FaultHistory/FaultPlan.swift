@@ -24,7 +24,7 @@ public enum FaultKind: String, Sendable, CaseIterable, Codable {
   case skewClock
   /// No space is left where PostgreSQL writes.
   case fillDisk
-  /// The primary is gone for good and its synchronous replica takes over.
+  /// The primary is gone for good, with or without a word, and its synchronous replica takes over.
   case promoteReplica
 }
 

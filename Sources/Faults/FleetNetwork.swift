@@ -22,7 +22,7 @@ final class FleetNetwork: Sendable {
   private let log: String
   private let faults = Atomic(0)
 
-  private static let losses: [FaultKind] = [.losePackets, .partition]
+  private static let losses: [FaultKind] = [.losePackets, .partition, .promoteReplica]
   private static let addressLength = 30
 
   /// The database's address for that worker.
@@ -40,7 +40,7 @@ final class FleetNetwork: Sendable {
       try await network.raise(worker, "database", "10.0.\(number).2")
       try await network.rule(worker, network.table)
       // Whether this kernel can draw lots is known before the first fault, not by one that never was.
-      try await network.drop(1, .losePackets, worker: number) {}
+      try await network.drop(1, .losePackets, of: [number]) {}
     }
     return network
   }
@@ -51,21 +51,29 @@ final class FleetNetwork: Sendable {
     self.log = log
   }
 
-  /// Loses that many of a thousand packets between a worker and the database, each way, while `body` goes on.
-  func drop(_ lost: Int, _ kind: FaultKind, worker: Int, while body: @Sendable () async -> Void) async throws {
-    let chain = "fault\(faults.wrappingAdd(1, ordering: .relaxed).newValue)"
-    let ends = [(workers[worker], "database"), (database, "worker\(worker)")]
+  /// Loses that many of a thousand packets between workers and the database, each way, while `body` goes on.
+  /// - Parameter port: the database's, where not all are meant.
+  func drop(
+    _ lost: Int, _ kind: FaultKind, of workers: [Int], port: UInt16? = nil, while body: @Sendable () async -> Void
+  ) async throws {
+    let fault = faults.wrappingAdd(1, ordering: .relaxed).newValue
+    let ends = workers.flatMap { [(self.workers[$0], "database", "sport"), (database, "worker\($0)", "dport")] }
     let lot = lost < 1_000 ? "numgen random mod 1000 < \(lost)" : ""
-    for (end, interface) in ends {
+    for (end, interface, side) in ends {
+      let chain = "fault\(fault)\(interface)"
+      let traffic = port.map { "tcp \(side) \($0)" } ?? ""
       try await rule(
         end,
         """
         add chain inet faults \(chain) { type filter hook input priority filter; }; \
-        add rule inet faults \(chain) iifname \(interface) \(lot) counter name \(kind) drop
+        add rule inet faults \(chain) iifname \(interface) \(traffic) \(lot) counter name \(kind) drop
         """)
     }
     await body()
-    for (end, _) in ends { try await rule(end, "flush chain inet faults \(chain); delete chain inet faults \(chain)") }
+    for (end, interface, _) in ends {
+      let chain = "fault\(fault)\(interface)"
+      try await rule(end, "flush chain inet faults \(chain); delete chain inet faults \(chain)")
+    }
   }
 
   /// Packets that were lost so far, by the kind of fault.

@@ -66,6 +66,9 @@ final class Proxy: Sendable {
     Thread.detachNewThread { [self] in accept() }
   }
 
+  /// Whether what listens in that directory is behind it.
+  func leads(to socketDirectory: String) -> Bool { upstream == socketDirectory + "/" + Self.socketName }
+
   /// Gives every connection up.
   func cut() { state.withLock { $0.generation += 1 } }
 

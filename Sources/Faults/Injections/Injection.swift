@@ -21,7 +21,7 @@ extension Fleet {
     case .losePackets: try await losePackets(fault.worker, for: fault.length, lost: fault.lost)
     case .skewClock: await worker.restart(with: Clock.environment(ahead: fault.variant, products: products))
     case .fillDisk: await fillDisk(for: fault.length)
-    case .promoteReplica: await promoteReplica()
+    case .promoteReplica: try await promoteReplica(silently: fault.variant)
     }
   }
 }

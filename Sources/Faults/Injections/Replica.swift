@@ -1,3 +1,4 @@
+import FaultHistory
 import Foundation
 import Postgres
 import PrivateCluster
@@ -13,28 +14,39 @@ import PrivateCluster
 // promotion is made only of a replica that it waits for.
 
 extension Fleet {
-  func promoteReplica() async {
-    await server.take {
+  /// - Parameter silently: to the workers the primary that ends, and whoever asks for it after, is a host that was
+  ///   switched off, until there is a replica again: it refuses nothing, it says nothing.
+  func promoteReplica(silently: Bool) async throws {
+    try await server.take {
       try? await startServer()
       guard let next = replica, (try? await waitForReplica()) != nil else { return }
       let last = primary
-      do {
-        try await last.crash()
-        try await next.promote()
-        change {
-          $0 = Pair(primary: next, replica: nil, promotions: $0.promotions + 1)
-        }
-        try await ask("ALTER SYSTEM SET synchronous_standby_names = ''")
-        try await ask("SELECT pg_reload_conf()")
-        let replica = try await next.makeReplica(directory: last.directory, settings: Self.settings)
-        change { $0.replica = replica }
-        try await waitForReplica()
-      } catch {
-        note("promotion: \(error)")
-        // Without a replica there is nobody to wait for.
-        _ = try? await ask("ALTER SYSTEM SET synchronous_standby_names = ''")
-        _ = try? await ask("SELECT pg_reload_conf()")
+      guard silently, let side = proxies[0].first(where: { $0.leads(to: last.socketDirectory) }) else {
+        return await replace(last, by: next)
       }
+      try await network.drop(1_000, .promoteReplica, of: Array(workers.indices), port: side.address.port) {
+        await replace(last, by: next)
+      }
+    }
+  }
+
+  private func replace(_ last: PrivateCluster, by next: PrivateCluster) async {
+    do {
+      try await last.crash()
+      try await next.promote()
+      change {
+        $0 = Pair(primary: next, replica: nil, promotions: $0.promotions + 1)
+      }
+      try await ask("ALTER SYSTEM SET synchronous_standby_names = ''")
+      try await ask("SELECT pg_reload_conf()")
+      let replica = try await next.makeReplica(directory: last.directory, settings: Self.settings)
+      change { $0.replica = replica }
+      try await waitForReplica()
+    } catch {
+      note("promotion: \(error)")
+      // Without a replica there is nobody to wait for.
+      _ = try? await ask("ALTER SYSTEM SET synchronous_standby_names = ''")
+      _ = try? await ask("SELECT pg_reload_conf()")
     }
   }
 
