@@ -62,7 +62,12 @@ struct FaultRun {
     findings += HistoryChecker(history).check().map(\.description)
     var workerExits: [String: Int] = [:]
     for worker in fleet.workers {
-      for (code, count) in await worker.ends { workerExits["\(code)", default: 0] += count }
+      for (code, count) in await worker.ends {
+        workerExits["\(code)", default: 0] += count
+        // Whatever is done to it, a worker may give up, and then says so.
+        guard code > 128 else { continue }
+        findings.append("broken: no worker crashes: worker \(worker.number) did, by signal \(code - 128)")
+      }
     }
     return Outcome(
       seed: plan.seed, faults: count(plan.faults.map(\.kind.rawValue)),

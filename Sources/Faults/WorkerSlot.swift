@@ -30,7 +30,9 @@ actor WorkerSlot {
         self.process = nil
       }
       if process == nil {
-        let environment = ["PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"].merging(disguise) { _, given in given }
+        // A crash says where it was, in the log.
+        let usual = ["PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "SWIFT_BACKTRACE": "enable=yes,color=no"]
+        let environment = usual.merging(disguise) { _, given in given }
         process = try? StartedProcess(executable, arguments, environment: environment, in: network, log: log)
       }
       try? await Task.sleep(for: .milliseconds(100))
