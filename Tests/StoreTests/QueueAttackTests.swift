@@ -83,7 +83,7 @@ import Testing
         #expect(error.sqlState == "CD404" && error.message.hasSuffix("there is no job \(target)"))
       }
     }
-    // Interleaved, medians: both look one id up in one index.
+    // Interleaved, the least, to which a busy machine has added nothing: both look one id up in one index.
     var times: [[Double]] = [[], []]
     for (foreign, absent) in zip(jobs, nobody) {
       for (index, target) in [foreign, absent].enumerated() {
@@ -92,8 +92,8 @@ import Testing
         times[index].append((ContinuousClock.now - start) / .seconds(1))
       }
     }
-    let medians = times.map { $0.sorted()[$0.count / 2] }
-    #expect((0.5...2).contains(medians[0] / medians[1]), "\(medians)")
+    let least = try times.map { try #require($0.min()) }
+    #expect((0.5...2).contains(least[0] / least[1]), "\(least)")
     _ = try await alpha.store.retry(claim.job)
   }
 
