@@ -62,6 +62,9 @@ public final class Pool: Sendable {
     }
   }
 
+  /// Callers in line.
+  var waiting: Int { get async { await core.waiting } }
+
   /// Closes idle connections now and lent ones when they come back; whoever waits gets an error.
   public func close() async {
     await core.close()
@@ -87,6 +90,8 @@ actor PoolCore {
   private var backoff = Backoff()
   private var lastFailure: PostgresError?
   private var nextIdentifier = 0
+
+  var waiting: Int { state.waiters.count }
 
   init(_ settings: ConnectionSettings, maximum: Int) {
     self.settings = settings

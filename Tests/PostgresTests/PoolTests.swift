@@ -32,6 +32,8 @@ private actor Gauge {
           try await pool.withConnection { connection in
             await gauge.enter(number)
             let pid: Int = try await connection.query(process)[0].get("pid")
+            // Nobody leaves before all three are in use, which a slow connect would else prevent.
+            while await gauge.highest < 3 { try await Task.sleep(for: .milliseconds(5)) }
             try await Task.sleep(for: .milliseconds(5))
             await gauge.leave()
             return pid
@@ -61,7 +63,7 @@ private actor Gauge {
           try await pool.withConnection { _ in await gauge.enter(number) }
         }
         // Each is in line before the next comes.
-        try await Task.sleep(for: .milliseconds(20))
+        while await pool.waiting <= number { try await Task.sleep(for: .milliseconds(1)) }
       }
       #expect(await gauge.order.isEmpty)
       release.finish()
@@ -76,7 +78,7 @@ private actor Gauge {
     let pool = Database.current.pool(maximum: 1)
     let waited = try await pool.withConnection { _ in
       let waiter = Task { try await pool.query(one) }
-      try await Task.sleep(for: .milliseconds(50))
+      while await pool.waiting == 0 { try await Task.sleep(for: .milliseconds(1)) }
       let start = ContinuousClock.now
       waiter.cancel()
       let error = try await failure { _ = try await waiter.value }
