@@ -1,4 +1,5 @@
 import Foundation
+import Jobs
 
 /// How many times longer than on an ordinary host a test waits before it gives up, and how much more time it lets
 /// pass where it judges one: the environment variable `CORDON_TEST_PATIENCE`, for machines that are emulated
@@ -25,6 +26,15 @@ public struct Marker: Sendable {
       return words.first?.hasSuffix("sleep") == true && words.contains(text)
     }
   }
+}
+
+/// A time of a record, with its microseconds.
+public func time(ofRecord value: JSONValue?) throws -> Date {
+  let parts = (value?.string ?? "").split(separator: ".", maxSplits: 1)
+  guard parts.count == 2, let fraction = Double("0." + parts[1].dropLast()) else {
+    throw Problem("\(String(describing: value)) is no time of a record")
+  }
+  return try Date(parts[0] + "Z", strategy: .iso8601).addingTimeInterval(fraction)
 }
 
 /// Waits until `condition` holds; a `Problem` that names it when it does not within `limit`.
