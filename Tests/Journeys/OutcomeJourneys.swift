@@ -65,8 +65,10 @@ struct OutcomeJourneys {
   @Test("timeout: what was written is kept")
   func timeout() async throws {
     let tool = try await House.shared.value.tool
+    let code = "echo partial; echo x > $CORDON_OUTPUT/x; sleep 60"
+    // In which a shell has written both.
     let (record, status) = try await tool.record(
-      of: ["--timeout", "500ms", "--runtime", "bash", "--code", "echo partial; echo x > $CORDON_OUTPUT/x; sleep 60"])
+      of: ["--timeout", "\(Int(2_000 * patience))ms", "--runtime", "bash", "--code", code])
     #expect(status == 1)
     #expect(record["outcome"] == .string("timed_out"))
     #expect(record["artifacts"]?.array?.count == 1)
