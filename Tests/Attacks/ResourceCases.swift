@@ -62,9 +62,10 @@ enum ResourceCases {
   /// a floor of 20 ms; a bomb without a limit takes the neighbour's processor altogether.
   private static func neighbourIsAsFast(_ evidence: Evidence, _ verdict: inout Verdict) async throws {
     let house = evidence.house!
-    func slow(beside: Bool) async throws -> Double {
+    // What the host does meanwhile only adds: a few tries, until one is below what is enough.
+    func slow(beside: Bool, tries: Int, enough: Double) async throws -> Double {
       var least = Double.infinity
-      for _ in 0..<2 {
+      for _ in 0..<tries where least > enough {
         async let bomb =
           beside
           ? house.evidence(
@@ -76,10 +77,10 @@ enum ResourceCases {
       }
       return least
     }
-    let alone = try await slow(beside: false)
-    let beside = try await slow(beside: true)
-    verdict.require(
-      beside <= max(2 * alone, 20 * patience), "a neighbour's p99 is \(beside) ms beside it, \(alone) ms alone")
+    let alone = try await slow(beside: false, tries: 2, enough: 0)
+    let bound = max(2 * alone, 20 * patience)
+    let beside = try await slow(beside: true, tries: 5, enough: bound)
+    verdict.require(beside <= bound, "a neighbour's p99 is \(beside) ms beside it, \(alone) ms alone")
   }
 
   private static let pr10 = AttackCase(
@@ -275,14 +276,20 @@ enum ResourceCases {
     },
     // That the look at the host sees a group that was forgotten.
     control: .host(check: { _, verdict in
-      let before = liveAndDying()
       let group = "/sys/fs/cgroup/memory/cordon-attack-\(getpid())"
-      if mkdir(group, 0o755) == 0 {
-        verdict.require(liveAndDying() > before, "a group more is not counted")
+      // One of others that goes at the same moment hides it.
+      for _ in 0..<50 {
+        let before = liveAndDying()
+        guard mkdir(group, 0o755) == 0 else {
+          return verdict.require(
+            !FileManager.default.fileExists(atPath: "/sys/fs/cgroup/memory"), "cannot make a group")
+        }
+        let isCounted = liveAndDying() > before
         rmdir(group)
-      } else {
-        verdict.require(!FileManager.default.fileExists(atPath: "/sys/fs/cgroup/memory"), "cannot make a group")
+        if isCounted { return }
+        try await Task.sleep(for: .milliseconds(20))
       }
+      verdict.fail("a group more is not counted")
     }), isAlone: true)
 
   private static let pr27 = AttackCase(
@@ -296,7 +303,9 @@ enum ResourceCases {
       for _ in 0..<100 { jobs.append(try await evidence.house!.enqueue(specification)) }
       for job in jobs { _ = try await evidence.house!.finished(job) }
       // The kernel frees them in its own time; those of other programs on this host are counted, too.
-      for _ in 0..<100 where liveAndDying() > before + 40 { try await Task.sleep(for: .milliseconds(50)) }
+      for _ in 0..<Int(600 * patience) where liveAndDying() > before + 40 {
+        try await Task.sleep(for: .milliseconds(50))
+      }
       let after = liveAndDying()
       verdict.require(after <= before + 40, "\(before) memory groups before a hundred cells, \(after) after them")
     },
