@@ -52,7 +52,7 @@ enum OutputCases {
         verdict.outcome(evidence, "succeeded")
         verdict.equal(evidence.quarantined, ["pipe": "fifo"], "refused")
         let (from, to) = (
-          try Neighbours.date(evidence.record["started_at"]), try Neighbours.date(evidence.record["finished_at"])
+          try time(ofRecord: evidence.record["started_at"]), try time(ofRecord: evidence.record["finished_at"])
         )
         verdict.require(to.timeIntervalSince(from) < 10 * patience, "collecting it blocked")
       },
