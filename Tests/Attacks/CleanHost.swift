@@ -25,10 +25,18 @@ struct CleanHost: Sendable {
     guard let warden = house.wardens().min() else { throw Problem("the house has no warden") }
     self.warden = warden
     // The cells of the worker's own test of its host go in their own time.
-    try await Task.sleep(for: .seconds(1))
-    descriptors = Self.descriptors(of: warden)
-    mounts = try Self.mounts(of: warden)
-    cells = Self.cells(of: warden, house.groups).reduce(0) { $0 + $1.names.count }
+    let end = ContinuousClock.now + Duration.seconds(10).patiently
+    var (seen, times): ([Int], Int) = ([], 0)
+    while times < 4, ContinuousClock.now < end {
+      try await Task.sleep(for: .milliseconds(250))
+      let now = [
+        Self.descriptors(of: warden), try Self.mounts(of: warden),
+        Self.cells(of: warden, house.groups).reduce(0) { $0 + $1.names.count },
+      ]
+      times = now == seen ? times + 1 : 1
+      seen = now
+    }
+    (descriptors, mounts, cells) = (seen[0], seen[1], seen[2])
     files = Self.files(house.directory)
     objects = Self.systemVObjects()
   }

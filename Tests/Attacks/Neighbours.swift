@@ -1,5 +1,6 @@
 import Foundation
 import Jobs
+import Postgres
 import TestKit
 
 /// Jobs that run one after the other in two lanes as long as a round lasts, so that there is always one that works
@@ -67,8 +68,37 @@ actor Neighbours {
     }
   }
 
-  /// The first one works.
-  func areThere() async throws { try await Task.sleep(for: .milliseconds(150)) }
+  /// The first one works. One that does not come is missed when its round is judged.
+  func areThere() async throws {
+    let statement = Statement(
+      name: "neighbours",
+      sql: """
+        SELECT FROM cordon.lease l JOIN cordon.job j ON j.id = l.job
+        WHERE l.started_at IS NOT NULL AND j.specification -> 'labels' ->> 'attack' = 'neighbour'
+        """)
+    let end = ContinuousClock.now + Duration.seconds(30).patiently
+    while try await house.superuser.query(statement).isEmpty, ContinuousClock.now < end {
+      try await Task.sleep(for: .milliseconds(20))
+    }
+  }
+
+  /// Whether one ran while this job did, as far as its times are known; judged in earnest when the round is over.
+  static func were(beside evidence: Evidence) async throws -> Bool {
+    guard let house = evidence.house, let from = evidence.record["started_at"]?.string,
+      let to = evidence.record["finished_at"]?.string
+    else { return true }
+    let statement = Statement(
+      name: "neighbours-beside",
+      sql: """
+        SELECT FROM cordon.job j
+        LEFT JOIN cordon.lease l ON l.job = j.id LEFT JOIN cordon.attempt a ON a.job = j.id
+        WHERE j.specification -> 'labels' ->> 'attack' = 'neighbour'
+          AND coalesce(l.started_at, a.started_at) < $2::text::timestamptz
+          AND (l.job IS NOT NULL OR a.finished_at > $1::text::timestamptz)
+        LIMIT 1
+        """)
+    return try await !house.superuser.query(statement, [Parameter(from), Parameter(to)]).isEmpty
+  }
 
   func stop() async throws -> [Witness] {
     isOver.raise()
@@ -93,16 +123,7 @@ actor Neighbours {
       problem = "it made no progress"
     }
     return Witness(
-      started: try date(record["started_at"]), finished: try date(record["finished_at"]), problem: problem,
-      slow: record["result"]?["slow"]?.double ?? .infinity)
-  }
-
-  /// A time of the record, with its microseconds.
-  static func date(_ value: JSONValue?) throws -> Date {
-    let parts = (value?.string ?? "").split(separator: ".", maxSplits: 1)
-    guard parts.count == 2, let fraction = Double("0." + parts[1].dropLast()) else {
-      throw Problem("\(String(describing: value)) is no time of a record")
-    }
-    return try Date(parts[0] + "Z", strategy: .iso8601).addingTimeInterval(fraction)
+      started: try time(ofRecord: record["started_at"]), finished: try time(ofRecord: record["finished_at"]),
+      problem: problem, slow: record["result"]?["slow"]?.double ?? .infinity)
   }
 }
