@@ -20,12 +20,15 @@ enum FleetCases {
       expect: { evidence, verdict in try await body(evidence.place, &verdict) }, control: .within)
   }
 
-  /// The shortest there is, so that little time is spent with waiting for its end; a worker gives a statement half of it.
+  /// The shortest there is, so that little time is spent with waiting for its end; a worker gives a statement half of
+  /// it. Only where it has to end: a busy host may lose it otherwise.
   private static let lease = ["--lease", "\(Int(2 * patience))s"]
+  /// Of the next worker, which keeps its own.
+  private static let longerLease = ["--lease", "\(Int(6 * patience))s"]
 
   /// A house of its own, ended however the body ends. What it leaves on the host is looked at when it is gone.
   static func withHouse(
-    _ verdict: inout Verdict, slots: Int = 1, options: [String] = lease,
+    _ verdict: inout Verdict, slots: Int = 1, options: [String] = [],
     _ body: (AttackHouse, inout Verdict) async throws -> Void
   ) async throws {
     let house = try await AttackHouse(slots: slots, options: options)
@@ -66,7 +69,7 @@ enum FleetCases {
     "echo $CORDON_ATTEMPT > $CORDON_OUTPUT/attempt; [ $CORDON_ATTEMPT = 1 ] && exec sleep $1; echo again")
 
   private static let pr18 = fleetCase("PR-18", "kill -9 the worker in the middle of a job") { place, verdict in
-    try await withHouse(&verdict) { house, verdict in
+    try await withHouse(&verdict, options: lease) { house, verdict in
       let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "PR-18", asks: [:]))
       try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
       house.worker.signal(SIGKILL)
@@ -74,7 +77,7 @@ enum FleetCases {
       do {
         try await eventually("the cell is dead", limit: CleanHost.limit) { !place.marker.exists }
       } catch { verdict.fail("the cell outlived its worker") }
-      let other = try house.otherWorker(lease)
+      let other = try house.otherWorker(longerLease)
       let record = try await house.finished(job)
       verdict.equal(outcomes(record), ["lost", "succeeded"], "attempts")
       for problem in try await house.rowProblems(of: job, attack: "PR-18") { verdict.fail(problem) }
@@ -83,13 +86,19 @@ enum FleetCases {
     // The control: what is not confined outlives whoever started it.
     let marker = Marker()
     _ = try await HostCommand.run(
-      "bash -c 'sleep \"$1\" >/dev/null 2>&1 & sleep 9' bash \"$1\" & sleep 0.5; kill -9 $!", marker.text)
-    verdict.require(marker.exists, "control: a process that is not confined died with its parent")
+      """
+      coproc parent { exec bash -c 'sleep "$1" >/dev/null 2>&1 & echo begun; sleep 9' bash "$1"; }
+      p=$parent_PID; read -r -u "${parent[0]}"; kill -9 $p; wait $p
+      """, marker.text)
+    do {
+      // It says so once it has forked; what it forked executes sleep in its own time.
+      try await eventually("the child lives") { marker.exists }
+    } catch { verdict.fail("control: a process that is not confined died with its parent") }
     marker.end()
   }
 
   private static let pr18b = fleetCase("PR-18b", "kill -9 the worker and its warden at once") { place, verdict in
-    try await withHouse(&verdict) { house, verdict in
+    try await withHouse(&verdict, options: lease) { house, verdict in
       let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "PR-18b", asks: [:]))
       try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
       let wardens = house.wardens()
@@ -104,14 +113,14 @@ enum FleetCases {
         place.marker.end()
       }
       // The next warden sweeps the groups of the dead one.
-      let other = try house.otherWorker(lease)
+      let other = try house.otherWorker(longerLease)
       verdict.equal(outcomes(try await house.finished(job)), ["lost", "succeeded"], "attempts")
       await end(other, &verdict)
     }
   }
 
   private static let pr19 = fleetCase("PR-19", "pause the worker past its lease, and let it go on") { place, verdict in
-    try await withHouse(&verdict) { house, verdict in
+    try await withHouse(&verdict, options: lease) { house, verdict in
       // The control: a pause within the lease takes nothing away.
       let short = try await house.enqueue(
         Payload.bash("sleep 1; echo ok").specification([], label: "PR-19", asks: [:]))
@@ -126,7 +135,7 @@ enum FleetCases {
       let job = try await house.enqueue(payload.specification([place.marker.text], label: "PR-19", asks: [:]))
       try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
       house.worker.signal(SIGSTOP)
-      let other = try house.otherWorker(lease)
+      let other = try house.otherWorker(longerLease)
       let record = try await house.finished(job)
       verdict.equal(record["attempt"], .integer(2), "the attempt that was recorded")
       house.worker.signal(SIGCONT)
@@ -222,14 +231,13 @@ enum FleetCases {
   }
 
   private static let op05 = fleetCase("OP-05", "a database that hangs under a running job") { place, verdict in
-    try await withHouse(&verdict) { house, verdict in
+    try await withHouse(&verdict, options: lease) { house, verdict in
       // The control: a moment's silence ends nothing.
       let short = try await house.enqueue(Payload.bash("sleep 1").specification([], label: "OP-05", asks: [:]))
       _ = try await house.running(short)
-      for session in try await freeze(house, SIGSTOP) {
-        try await Task.sleep(for: .milliseconds(100))
-        kill(session, SIGCONT)
-      }
+      let silent = try await freeze(house, SIGSTOP)
+      try await Task.sleep(for: .milliseconds(100))
+      for session in silent { kill(session, SIGCONT) }
       verdict.equal(outcomes(try await house.finished(short)), ["succeeded"], "control: attempts after a moment")
 
       let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "OP-05", asks: [:]))
@@ -312,7 +320,8 @@ enum FleetCases {
       let job = try await house.enqueue(sleeper.specification([place.marker.text], label: "OP-10", asks: [:]))
       try await eventually("the job runs", limit: .seconds(30)) { place.marker.exists }
       house.worker.signal(SIGTERM)
-      try await Task.sleep(for: .milliseconds(300))
+      // Two signals that nobody has taken yet are one.
+      try await eventually("it drains", limit: .seconds(30)) { house.worker.stderr.contains("draining") }
       house.worker.signal(SIGTERM)
       _ = try await house.worker.answer()
       verdict.require(!place.marker.exists, "the cell outlived the worker")
