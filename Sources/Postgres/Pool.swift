@@ -65,7 +65,9 @@ public final class Pool: Sendable {
   /// Callers in line.
   var waiting: Int { get async { await core.waiting } }
 
-  /// Closes idle connections now and lent ones when they come back; whoever waits gets an error.
+  /// Closes idle connections now and lent ones when they come back; whoever waits gets an error. Returns once no connect
+  /// is under way, or after `settings.cancelGrace`: where a process exits, what libpq uses is taken down, Kerberos among
+  /// it, and a connect that goes on meanwhile would crash it.
   public func close() async {
     await core.close()
   }
@@ -90,6 +92,8 @@ actor PoolCore {
   private var backoff = Backoff()
   private var lastFailure: PostgresError?
   private var nextIdentifier = 0
+  /// Connects under way, those in their backoff included.
+  private var connects: [Int: Task<Void, Never>] = [:]
 
   var waiting: Int { state.waiters.count }
 
@@ -123,7 +127,19 @@ actor PoolCore {
   func close() async {
     let idle = state.idle.compactMap { connections.removeValue(forKey: $0) }
     perform(state.close())
+    for connect in connects.values { connect.cancel() }
     for connection in idle { await connection.close() }
+    let end = ContinuousClock.now + settings.cancelGrace
+    // A host's name that is being looked up cannot be cancelled. Slept in a task of its own: the caller's may be cancelled.
+    while !connects.isEmpty, .now < end { await Task { try? await Task.sleep(for: .milliseconds(5)) }.value }
+  }
+
+  private func begin(_ work: @escaping @Sendable () async -> Void) {
+    let number = identifier()
+    connects[number] = Task {
+      await work()
+      self.connects[number] = nil
+    }
   }
 
   private func perform(_ actions: [PoolState.Action]) {
@@ -132,8 +148,8 @@ actor PoolCore {
       case .give(let id, to: let waiter):
         guard let connection = connections[id] else { preconditionFailure("the pool lends what it does not have") }
         finish(waiter, .success(Lease(id: id, connection: connection)))
-      case .connect: Task { await self.connect() }
-      case .backOff: Task { await self.backOff() }
+      case .connect: begin { await self.connect() }
+      case .backOff: begin { await self.backOff() }
       case .close(let id):
         guard let connection = connections.removeValue(forKey: id) else { continue }
         Task { await connection.close() }

@@ -71,6 +71,16 @@ private let one = Statement(name: "one", sql: "SELECT 1 AS one")
     await hurried.close()
   }
 
+  @Test func aClosedPoolConnectsNoMore() async throws {
+    let frozen = try FrozenHost()
+    let pool = Pool(
+      ConnectionSettings("host=127.0.0.1 port=\(frozen.port) dbname=x user=postgres"), maximum: 2,
+      waitLimit: .milliseconds(200))
+    #expect(try await failure { try await pool.query(one) }.kind == .deadline)
+    await pool.close()
+    #expect(frozen.isLeft)
+  }
+
   @Test func wherePatienceEndsAtTheLastHostItSaysSo() async throws {
     let silent = try SilentHost(before: nil)
     let text = "host=127.0.0.1,127.0.0.1 port=\(silent.port),\(silent.port) dbname=x user=postgres"
@@ -92,4 +102,15 @@ private final class FrozenHost: Sendable {
   init() throws { (listener, port) = try SilentHost.listening() }
 
   deinit { close(listener) }
+
+  /// Whether the first client has closed its end.
+  var isLeft: Bool {
+    let client = accept(listener, nil, nil)
+    defer { close(client) }
+    var buffer = [UInt8](repeating: 0, count: 64)
+    while true {
+      let count = recv(client, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+      if count <= 0 { return count == 0 || errno == ECONNRESET }
+    }
+  }
 }
