@@ -50,20 +50,25 @@ set plan_cache_mode = force_generic_plan as $$
 declare
   leased int;
   ids uuid[];
+  attempts smallint[];
+  queue_id smallint;
   first uuid;
   last uuid;
 begin
   perform set_config('synchronous_commit', 'off', true);
-  -- Between which jobs: so that the statement sets up the partitions with these and not all there are.
-  ids := array(select r.job from ready r where r.ctid = any (chosen) order by r.job);
+  select array_agg(r.job order by r.job), array_agg(r.attempt order by r.job), min(r.queue)
+  into ids, attempts, queue_id from ready r where r.ctid = any (chosen);
+  -- So that the statement sets up the partitions with these jobs and not all there are.
   first := ids[1];
   last := ids[cardinality(ids)];
-  return query with taken as (
-    delete from ready r using job j
-    where r.ctid = any (chosen) and j.id = r.job and j.id between first and last
-      and (j.start_before is null or j.start_before > clock_timestamp())
-    returning r.queue, r.lane, r.rank, r.attempt + 1 as attempt, j.id, j.tenant, j.enqueued_by, j.specification, j.limits,
-      j.policy, j.margin_ms, nextval('fencing_token') << 20 | (random() * 1048575)::int as token
+  return query with gone as (
+    delete from ready r where r.ctid = any (chosen) returning r.queue, r.lane, r.rank, r.attempt + 1 as attempt, r.job
+  ), taken as (
+    select g.queue, g.lane, g.rank, g.attempt, j.id, j.tenant, j.enqueued_by, j.specification, j.limits, j.policy,
+      j.margin_ms, nextval('fencing_token') << 20 | (random() * 1048575)::int as token
+    from gone g cross join lateral (
+      select * from job where job.id = g.job and job.id between first and last offset 0) j
+    where j.start_before is null or j.start_before > clock_timestamp()
   ), leased as (
     insert into lease (job, token, worker, attempt, queue, lane, rank, tenant, deadline_at)
     select t.id, t.token, me.id, t.attempt, t.queue, t.lane, t.rank, t.tenant,
@@ -78,13 +83,12 @@ begin
     nullif(t.specification -> 'params', 'null')::text, t.lane, t.rank
   from taken t order by t.lane, t.rank, t.id;
   get diagnostics leased = row_count;
-  if leased < cardinality(chosen) then
-    with late as (
-      delete from ready where ctid = any (chosen) returning *
-    )
+  if leased < cardinality(ids) then
     insert into attempt (job, attempt, final, via, tenant, queue, outcome, reason)
-    select l.job, l.attempt + 1, true, 'expire', j.tenant, l.queue, 'expired', 'not started before its time was over'
-    from late l cross join lateral (select * from job where job.id = l.job offset 0) j;
+    select j.id, g.attempt + 1, true, 'expire', j.tenant, queue_id, 'expired', 'not started before its time was over'
+    from unnest(ids, attempts) g (job, attempt)
+    cross join lateral (select * from job where job.id = g.job offset 0) j
+    where not exists (select from lease l where l.job = g.job);
   end if;
 end
 $$;
