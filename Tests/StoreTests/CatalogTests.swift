@@ -210,10 +210,12 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
     #expect(files == Set(Query.allCases.map { "statements/\($0.rawValue)" }))
   }
 
-  /// Statistics must not decide how a claim finds its rows, so the plan of a never-analysed table is looked at.
-  @Test func claimDeletesByTID() async throws {
+  /// Statistics must not decide how a claim finds its rows, so the plans of never-analysed tables are looked at, and of
+  /// analysed ones.
+  @Test(arguments: [false, true]) func claimDeletesByTID(isAnalysed: Bool) async throws {
     let producer = try await Member.producer()
-    _ = try await producer.store.enqueueMany(queue: "default", specifications: Array(repeating: sleepJob, count: 200))
+    _ = try await producer.store.enqueueMany(queue: "default", specifications: Array(repeating: sleepJob, count: 2_000))
+    if isAnalysed { try await Database.current.execute("analyze") }
     let plans = Lines()
     var settings = Database.current.settings()
     settings.noticeHandler = { notice in plans.add(notice.message) }
@@ -228,6 +230,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
     let plan = try #require(plans.all.first { $0.contains("Delete on ready") })
     #expect(plan.contains("Tid Scan on ready"))
     #expect(!plan.contains("Seq Scan"), "neither the queue nor any partition of job is read from end to end")
+    #expect(plan.contains("id = g.job"), "nor is what lies between the jobs: each is found by its key")
     // The choice, and the lanes before it.
     let reads = plans.all.filter { $0.contains("on ready r") && !$0.contains("Delete on ready") }
     #expect(
