@@ -51,11 +51,18 @@ struct FaultRun {
     for task in producing { try await task.value }
     try await fleet.pauseSchedule()
     let limit = ContinuousClock.now + patience
-    while .now < limit, (try? await fleet.owed()) != 0 || fleet.unsettled() != 0 {
+    while .now < limit, (try? await fleet.owed()) != 0 || !fleet.unsettled().isEmpty {
       try await Task.sleep(for: .milliseconds(200))
     }
+    var findings: [String] = []
+    let (owed, unsettled) = (try? await fleet.owed(), fleet.unsettled())
+    if owed != 0 || !unsettled.isEmpty {
+      findings.append(
+        "broken: a fleet that is well finishes what it owes: "
+          + "\(owed.map(String.init) ?? "nobody knows how many") jobs, and to settle: \(unsettled)")
+    }
     let exits = await fleet.closeWorkers()
-    var findings = exits.enumerated().filter { $0.element != 0 }.map {
+    findings += exits.enumerated().filter { $0.element != 0 }.map {
       "broken: a worker leaves when it is asked to: worker \($0.offset) \($0.element.map { "ended with \($0)" } ?? "had to be killed")"
     }
     let history = try await fleet.history(began: began)

@@ -22,12 +22,13 @@ extension Fleet {
     ).first?.get("owed") ?? 0
   }
 
-  /// Directories whose record is not settled yet: see `Publications`.
-  func unsettled() -> Int {
-    workers.map {
-      (try? FileManager.default.contentsOfDirectory(atPath: "\(directory)/worker-\($0.number)/worker/publications"))?
-        .count ?? 0
-    }.reduce(0, +)
+  /// Notes of directories whose record is not settled yet: see `Publications`.
+  func unsettled() -> [String] {
+    workers.flatMap { worker in
+      let notes = "worker-\(worker.number)/worker/publications"
+      let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(directory)/\(notes)")) ?? []
+      return names.map { "\(notes)/\($0)" }
+    }
   }
 
   func history(began: Int64) async throws -> History {
