@@ -17,6 +17,16 @@ extension Fleet {
 
   /// Nothing is fired any more; what is settled by now is judged.
   func pauseSchedule() async throws {
-    try await producers.query(Statement(name: "pause_schedule", sql: "SELECT cordon.pause_schedule('beat') IS NULL"))
+    // A producer's statement has two seconds, which a fleet that is only just well again may not have.
+    for attempt in 1... {
+      do {
+        try await producers.query(
+          Statement(name: "pause_schedule", sql: "SELECT cordon.pause_schedule('beat') IS NULL"))
+        return
+      } catch {
+        guard attempt < 10 else { throw error }
+        try await Task.sleep(for: .milliseconds(500))
+      }
+    }
   }
 }

@@ -22,6 +22,10 @@ struct Publications: Sendable {
   init(stateDirectory: String) throws {
     directory = URL(fileURLWithPath: stateDirectory).appending(path: "publications")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    // What is not called as a note is one that was being written when its worker died, before it was renamed; nothing was
+    // published under it.
+    for file in try FileManager.default.contentsOfDirectory(at: directory, includingPropertiesForKeys: nil)
+    where !Self.isNote(file.lastPathComponent) { try FileManager.default.removeItem(at: file) }
   }
 
   /// Before the rename.
@@ -72,6 +76,11 @@ struct Publications: Sendable {
         logger.warning("outputs could not be settled", metadata: ["path": "\(note.published)", "error": "\(error)"])
       }
     }
+  }
+
+  private static func isNote(_ name: String) -> Bool {
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+    return parts.count == 2 && JobID(String(parts[0])) != nil && Int(parts[1]) != nil
   }
 
   private func url(_ job: String, _ attempt: Int) -> URL { directory.appending(path: "\(job).\(attempt)") }
