@@ -22,9 +22,9 @@ import Synchronization
 //   told         what the producers were told
 //
 // Faults are injected by this process: into workers by signals, into PostgreSQL by pg_ctl and sessions of its own, into
-// the network by rules of the kernel's and by the proxies. Each runs as a task of its own and may overlap any other; only what stops the server
-// takes turns, because two of them would only get in each other's way. When the script is over everything is made well
-// again, and the fleet has to finish what it owes before anything is judged.
+// the network by rules of the kernel's and by the proxies. Each runs as a task of its own and may overlap any other; only
+// what stops the server takes turns, because two of them would only get in each other's way. When the script is over
+// everything is made well again, and the fleet has to finish what it owes before anything is judged.
 
 /// A PostgreSQL, its workers and its producers.
 final class Fleet: Sendable {

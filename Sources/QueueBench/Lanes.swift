@@ -1,8 +1,8 @@
 import BenchReport
 import Postgres
 
-// A lane is a tenant: a role of its own that enqueues into the one queue. The worker serves every tenant. Cordon has no
-// limits and no turns for each lane yet; what is measured is what the number of tenants costs a claim.
+// A lane is a tenant: a role of its own that enqueues into the one queue. The worker serves every tenant, none of which has
+// a limit; what is measured is what it costs a claim that lanes take turns.
 
 /// As many jobs waiting in many lanes as in one.
 struct Lanes: Sendable {
