@@ -16,7 +16,7 @@ struct CordonQueue: QueueContender {
     /// Clients that drain at once, each with a session.
     var clients = 4
     /// Jobs a claim asks for.
-    var batch = 200
+    var batch = 1000
     /// Clients that enqueue at once, and specifications in one call.
     var producers = 2
     var bulk = 1000

@@ -44,6 +44,7 @@ public actor Worker {
 
   var roster: Roster
   private var lanes = LaneCursor()
+  private var pace = ClaimPace()
   /// Of the id under which this worker is registered; what attempts of an earlier one still have to say goes by theirs.
   private var recorder: Recorder
   private let policies = PolicyReader()
@@ -212,6 +213,11 @@ public actor Worker {
     for await _ in wakeUps {
       guard ContinuousClock.now >= pausedUntil else { continue }
       let began = ContinuousClock.now
+      let free = configuration.slots - roster.entries.count
+      if let wait = pace.wait(free: free, slots: configuration.slots, now: began) {
+        wakeAfter(wait)
+        continue
+      }
       guard let search = lanes.search(now: began, isTold: isTold) else { continue }
       let wanted = roster.beginClaim()
       guard wanted > 0 else { continue }
@@ -220,6 +226,7 @@ public actor Worker {
       do {
         claims = try await store.claim(worker: id, limit: wanted, search: search)
         lanes.found(claims, by: search, limit: wanted, began: began, now: .now)
+        pace.claimed(claims.count, of: wanted)
         // Nothing behind what it knew: only a look can find more.
         if claims.count < wanted, case .known = search { wake.yield() }
         if claims.count < wanted, case .look = search {
@@ -238,6 +245,14 @@ public actor Worker {
       for claim in run { begin(claim) }
       if !giveBack.isEmpty { await release(giveBack) }
       leaveIfIdle()
+    }
+  }
+
+  private func wakeAfter(_ wait: Duration) {
+    let wake = wake
+    Task {
+      try? await Task.sleep(for: wait)
+      wake.yield()
     }
   }
 
@@ -265,9 +280,10 @@ public actor Worker {
       stopFlag: stopFlag, stopReason: { await self.stopReason(claim.token) }, isLeaving: { await self.isLeaving })
     Task {
       logger.info("attempt begins")
+      let began = ContinuousClock.now
       let end = await attempt.perform()
       logger.info("attempt ended", metadata: ["end": "\(end)"])
-      self.ended(claim.token, end)
+      self.ended(claim.token, end, after: .now - began)
     }
   }
 
@@ -280,7 +296,8 @@ public actor Worker {
 
   private var isLeaving: Bool { roster.mode == .leaving }
 
-  private func ended(_ token: Int64, _ end: AttemptRun.End) {
+  private func ended(_ token: Int64, _ end: AttemptRun.End, after duration: Duration) {
+    pace.attemptTook(duration)
     cells[token] = nil
     stopFlags[token] = nil
     roster.remove(token: token)

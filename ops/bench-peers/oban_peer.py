@@ -19,7 +19,7 @@ class Nothing:
 
 
 class ObanPeer(Peer):
-    settings = {"processes": 2, "limit": 500, "connections": 4, "bulk": 1000}
+    settings = {"processes": 2, "limit": 100, "connections": 4, "bulk": 1000}
     tried = [
         {"processes": 1, "limit": 10},
         {"processes": 1, "limit": 100},
