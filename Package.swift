@@ -52,6 +52,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
     // System libraries.
@@ -62,6 +63,12 @@ let package = Package(
     // Values and state machines; no I/O.
     .target(name: "Jobs", swiftSettings: settings),
     .target(name: "Schedules", dependencies: ["Jobs"], swiftSettings: settings),
+    .target(
+      name: "Policies",
+      dependencies: [
+        "Jobs", .product(name: "Crypto", package: "swift-crypto"), .product(name: "Yams", package: "Yams"),
+      ],
+      swiftSettings: settings),
     .target(name: "WardenProtocol", swiftSettings: settings),
     .target(name: "CellPool", swiftSettings: settings),
     // Optimised in debug builds too: its tests go through hundreds of thousands of states.
@@ -104,7 +111,7 @@ let package = Package(
     .executableTarget(
       name: "cordon",
       dependencies: [
-        "Jobs", "Schedules", "Store", "Sandbox", "Kernel", "Postgres", "Worker", "PrivateCluster",
+        "Jobs", "Policies", "Schedules", "Store", "Sandbox", "Kernel", "Postgres", "Worker", "PrivateCluster",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
@@ -152,6 +159,7 @@ let package = Package(
     .target(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
+    .testTarget(name: "PoliciesTests", dependencies: ["Policies", "Jobs"], swiftSettings: settings),
     .testTarget(
       name: "SchedulesTests", dependencies: ["Jobs", "Schedules", "TestKit"], exclude: ["reference.py"],
       swiftSettings: settings),
@@ -161,7 +169,7 @@ let package = Package(
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "PrivateCluster", "TestKit"], swiftSettings: settings),
     .testTarget(
-      name: "StoreTests", dependencies: ["Jobs", "Schedules", "Postgres", "Store", "TestKit"], swiftSettings: settings),
+      name: "StoreTests", dependencies: ["Jobs", "Policies", "Schedules", "Postgres", "Store", "TestKit"], swiftSettings: settings),
     .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: settings),
     .testTarget(name: "SandboxTests", dependencies: ["Jobs", "Kernel", "Sandbox", "TestKit"], swiftSettings: settings),
     .testTarget(name: "WorkerTests", dependencies: ["Worker", "Jobs", "Store", "Sandbox"], swiftSettings: settings),

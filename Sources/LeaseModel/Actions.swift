@@ -15,6 +15,7 @@ public enum Action: Hashable, Sendable {
   case release(worker: UInt8, token: UInt8, started: Bool, Answer)
   case rescue(job: UInt8)
   case cancel(job: UInt8)
+  case settlePolicies(job: UInt8)
   case retireWorker(worker: UInt8)
   /// What was late is executed, or heard, now.
   case arrive(number: Int)
@@ -130,6 +131,17 @@ extension LeaseState {
         job: job, attempt: lease.attempt, final: final, via: .rescue,
         outcome: lease.cancel && !lease.started ? .cancelled : .lost, token: lease.token))
     if !final { waiting.append(Waiting(job: job, attempt: lease.attempt)) }
+  }
+
+  /// Takes a claim back whose policy does not stand; for the model, any that has not begun.
+  mutating func settlePolicies(job: UInt8, rules: Rules) {
+    guard let held = leases.firstIndex(where: { $0.job == job && mayBeRecalled($0, rules: rules) }) else { return }
+    let lease = leases.remove(at: held)
+    waiting.append(Waiting(job: job, attempt: lease.attempt - 1))
+  }
+
+  func mayBeRecalled(_ lease: Lease, rules: Rules) -> Bool {
+    (!lease.started || rules.contains(.recallTakesStarted)) && !lease.cancel
   }
 
   mutating func cancel(job: UInt8, rules: Rules) {

@@ -16,6 +16,10 @@ extension LeaseState {
       for place in waiting where place.job == job && Int(place.attempt) != rows.count { return .numbering }
       for lease in leases where lease.job == job && Int(lease.attempt) != rows.count + 1 { return .numbering }
     }
+    for lease in before.leases where lease.started && waiting.contains(where: { $0.job == lease.job }) {
+      // A number that a job's code has seen is not given again.
+      guard attempts.contains(where: { $0.job == lease.job && $0.attempt == lease.attempt }) else { return .begunTwice }
+    }
     for row in attempts.dropFirst(before.attempts.count) where row.via == .complete {
       guard before.leases.contains(where: { $0.job == row.job && $0.token == row.token && $0.attempt == row.attempt })
       else { return .withoutLease }

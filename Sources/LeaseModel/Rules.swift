@@ -22,6 +22,8 @@ public struct Rules: OptionSet, Sendable {
   public static let startIgnoresCancel = Rules(rawValue: 1 << 6)
   /// `complete` answers a report that came again as late, and its worker withdraws what is recorded.
   public static let repeatIsLate = Rules(rawValue: 1 << 7)
+  /// `settle_policies` takes back an attempt that has begun, as if it had not.
+  public static let recallTakesStarted = Rules(rawValue: 1 << 8)
 }
 
 /// What a state or a step does wrong.
@@ -35,6 +37,7 @@ public enum Violation: String, Sendable {
   case withoutLease = "a completion was recorded without its lease"
   case ranCancelled = "a job ran that was cancelled before its claim"
   case startedCancelled = "an attempt began after its cancel was asked for"
+  case begunTwice = "an attempt of one number began twice"
   case untrueAnswer = "a worker was told that its report is not recorded, and it is; or the other way round"
   case stuck = "a job is owed and nothing can end it any more"
 }

@@ -12,6 +12,10 @@ extension LeaseState {
     {
       add(.rescue(job: job), &found) { $0.rescue(job: job, rules: rules) }
     }
+    for lease in leases where mayBeRecalled(lease, rules: rules) {
+      // An operator's deed, and as rare as a fault.
+      add(.settlePolicies(job: lease.job), costs: 1, &found) { $0.settlePolicies(job: lease.job, rules: rules) }
+    }
     for job in Set(waiting.map(\.job)).union(leases.map(\.job)) where !cancelAsked.contains(job) {
       add(.cancel(job: job), &found) { $0.cancel(job: job, rules: rules) }
     }

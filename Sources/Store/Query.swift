@@ -33,6 +33,12 @@ enum Query: String, CaseIterable {
   case workers
   case setPolicy = "set_policy"
   case showPolicy = "show_policy"
+  case bindPolicy = "bind_policy"
+  case unbindPolicy = "unbind_policy"
+  case policyHistory = "policy_history"
+  case policyDocument = "policy_document"
+  case explainPolicy = "explain_policy"
+  case simulatePolicy = "simulate_policy"
   case addPrincipal = "add_principal"
   case addQueue = "add_queue"
   case queues

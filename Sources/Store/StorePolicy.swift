@@ -15,12 +15,71 @@ extension Store {
     public let setBy: String
   }
 
-  /// Puts a policy in force for every job that is enqueued from now on; operators only. Setting the one that is in
-  /// force already changes nothing.
-  /// - Parameter document: JSON text, at most 64 KiB.
+  /// Puts a policy in force for everybody; operators only. Setting the one that is in force already changes nothing. Jobs that
+  /// wait are judged again.
+  /// - Parameters:
+  ///   - document: JSON text, at most 64 KiB.
+  ///   - source: the text it was written as, which explanations point into.
   /// - Returns: the digest of the canonical form that was stored.
-  public func setPolicy(_ document: String) async throws -> Digest {
-    try Self.digest(try await one(.setPolicy, [Parameter(document)]).get("digest"))
+  public func setPolicy(_ document: String, source: String? = nil) async throws -> Digest {
+    try Self.digest(try await one(.setPolicy, [Parameter(document), Parameter(source)]).get("digest"))
+  }
+
+  /// Narrows what a tenant, a queue, or a tenant in a queue may do, in the place of what was bound there; operators only.
+  /// - Returns: the document's digest, and whether anybody has that tenant yet.
+  public func bindPolicy(
+    _ document: String, tenant: String?, queue: String?, source: String? = nil
+  ) async throws -> (digest: Digest, isKnown: Bool) {
+    let row = try await one(
+      .bindPolicy, [Parameter(document), Parameter(tenant), Parameter(queue), Parameter(source)])
+    return (try Self.digest(try row.get("digest")), try row.get("is_known"))
+  }
+
+  /// - Returns: false where nothing is bound.
+  public func unbindPolicy(tenant: String?, queue: String?) async throws -> Bool {
+    try await one(.unbindPolicy, [Parameter(tenant), Parameter(queue)]).get("changed")
+  }
+
+  /// The ceiling and the bindings, or all that ever were, as JSON texts, the newest first; for operators and auditors.
+  public func policyHistory(everything: Bool) async throws -> [String] {
+    try await all(.policyHistory, [Parameter(everything)]).map { try $0.get("entry") }
+  }
+
+  /// A document that is or was in force or bound.
+  public struct StoredPolicy: Sendable, Equatable {
+    /// The canonical text.
+    public let document: String
+    /// As it was written; nil where nobody said.
+    public let source: String?
+    /// Whether it can only narrow another.
+    public let narrows: Bool
+  }
+
+  /// - Throws: SQLSTATE CD404 for a digest that is unknown.
+  public func policyDocument(_ digest: Digest) async throws -> StoredPolicy {
+    let row = try await one(.policyDocument, [Parameter(digest.description)])
+    return StoredPolicy(
+      document: try row.get("document"), source: try row.get("source"), narrows: try row.get("narrows"))
+  }
+
+  /// What a tenant may do in a queue, which document decided each member, and of a request why it would be refused, as JSON
+  /// text; for operators and auditors.
+  /// - Parameter specification: JSON text.
+  public func explainPolicy(tenant: String?, queue: String?, specification: String? = nil) async throws -> String {
+    try await one(.explainPolicy, [Parameter(tenant), Parameter(queue), Parameter(specification)]).get("explanation")
+  }
+
+  /// Which jobs of the past a document would have refused, had it been in force or bound there, as JSON text; operators only.
+  /// - Parameters:
+  ///   - seconds: how far to look back.
+  ///   - most: jobs to look at, the newest first.
+  public func simulatePolicy(
+    _ document: String, tenant: String?, queue: String?, seconds: Double, most: Int
+  ) async throws -> String {
+    try await one(
+      .simulatePolicy,
+      [Parameter(document), Parameter(tenant), Parameter(queue), Parameter(seconds), Parameter(most)]
+    ).get("outcome")
   }
 
   /// The policy in force; for workers, operators and auditors.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Policies
 import Postgres
 import Sandbox
 import Schedules
@@ -40,6 +41,8 @@ struct Failure: Error, CustomStringConvertible {
     case let error as SandboxError:
       self.init(.environment, error.description)
     case let error as ScheduleProblem:
+      self.init(.usage, error.description)
+    case let error as PolicyProblem:
       self.init(.usage, error.description)
     case let error as SchemaError:
       self.init(.environment, error.description)

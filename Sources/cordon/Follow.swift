@@ -38,7 +38,7 @@ struct Follower {
       let record = try parseRecord(try await store.record(job, attempt: attempt))
       let state = record["state"]?.string ?? ""
       if let current = record["attempt"]?.integer.map(Int.init),
-        !["blocked", "queued", "scheduled"].contains(state)
+        !["blocked", "held", "queued", "scheduled"].contains(state)
       {
         if following != current {
           following = current

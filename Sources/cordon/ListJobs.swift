@@ -9,7 +9,7 @@ struct ListJobs: AsyncParsableCommand {
     discussion: "A producer sees the jobs of its tenant, an operator or auditor all of them.")
 
   @OptionGroup var database: DatabaseOptions
-  @Option(help: "blocked, scheduled, queued, running or finished.")
+  @Option(help: "blocked, held, scheduled, queued, running or finished.")
   var state: String?
   @Option(help: "Only this queue.")
   var queue: String?
@@ -19,7 +19,7 @@ struct ListJobs: AsyncParsableCommand {
   var json = false
 
   func validate() throws {
-    let states = ["blocked", "scheduled", "queued", "running", "finished"]
+    let states = ["blocked", "held", "scheduled", "queued", "running", "finished"]
     if let state, !states.contains(state) {
       throw ValidationError("--state: '\(state)' is unknown; there are \(states.joined(separator: ", "))")
     }

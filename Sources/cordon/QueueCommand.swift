@@ -28,7 +28,7 @@ struct QueueList: AsyncParsableCommand {
         try await store.queues(), json: json,
         columns: [
           ("QUEUE", "queue"), ("STATE", "state"), ("QUEUED", "queued"), ("SCHEDULED", "scheduled"),
-          ("BLOCKED", "blocked"),
+          ("BLOCKED", "blocked"), ("HELD", "held"),
           ("RUNNING", "running"), ("AT MOST", "max_running"), ("DEAD", "dead"),
         ])
     }

@@ -29,7 +29,7 @@ struct LeaseModelTests {
       (Rules.completeWithoutToken, Violation.withoutLease), (.rescueLeavesLease, .twoPlaces),
       (.completeTwice, .twoFinals), (.cancelLeavesWaiting, .twoPlaces), (.releaseCountsUnstarted, .numbering),
       (.rescueForgetsRetired, .stuck), (.startIgnoresCancel, .startedCancelled),
-      (.repeatIsLate, .untrueAnswer),
+      (.repeatIsLate, .untrueAnswer), (.recallTakesStarted, .begunTwice),
     ])
   func needed(rule: Rules, violation: Violation) {
     let found = Size(jobs: 1, workers: 2, faults: 1).state.explore(rules: rule)

@@ -79,8 +79,10 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
     #expect(
       readable == [
         "attempt select of_own_tenant", "blocked select of_own_tenant", "dead_letter select of_own_tenant",
-        "job select of_own_tenant", "lane select of_own_tenant", "lease select of_own_tenant",
-        "log_chunk select of_own_tenant", "principal select of_oneself", "queue select ", "ready select of_own_tenant",
+        "held select of_own_tenant", "job select of_own_tenant", "lane select of_own_tenant",
+        "lease select of_own_tenant",
+        "log_chunk select of_own_tenant", "narrowed select of_own_tenant", "principal select of_oneself",
+        "queue select ", "ready select of_own_tenant",
         "schedule select of_own_tenant", "scheduled select of_own_tenant", "worker select ",
       ])
     #expect(
@@ -125,6 +127,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "apply_retention: operator worker",
         "attempt_published: worker",
         "audit_events: auditor operator",
+        "bind_policy: operator",
         "break_schedule: worker",
         "breakers: auditor operator",
         "cancel: operator producer",
@@ -138,6 +141,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "enqueue_many: producer",
         "ensure_partitions: operator",
         "ensure_partitions: operator worker",
+        "explain_policy: auditor operator",
         "fire_schedule: worker",
         "heartbeat: worker",
         "installed_version: auditor operator producer worker",
@@ -149,6 +153,8 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "parse_specification: producer",
         "parse_specifications: producer",
         "pause_schedule: operator producer",
+        "policy_document: auditor operator",
+        "policy_history: auditor operator",
         "put_blob: producer",
         "queues: auditor operator",
         "read_blob: worker",
@@ -172,8 +178,10 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "set_retention: operator",
         "set_schedule: producer",
         "show_policy: auditor operator worker",
+        "simulate_policy: operator",
         "snooze: operator producer",
         "start: worker",
+        "unbind_policy: operator",
         "workers: auditor operator",
       ])
   }

@@ -184,6 +184,6 @@ import Testing
   }
 }
 
-private func sha256Text(_ text: String) -> String? {
+func sha256Text(_ text: String) -> String? {
   Migration(name: "1_x", sql: text)?.checksum.description
 }

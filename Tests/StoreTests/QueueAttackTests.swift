@@ -175,19 +175,19 @@ import Testing
     #expect(before <= 10, "\(before) of 10000 went first")
   }
 
-  @Test("QU-29: the policy of a job is the one that was in force when it was accepted")
+  @Test("QU-29: a policy that is widened after a job was accepted does not widen the job's")
   func pinnedPolicy() async throws {
     let producer = try await Member.producer()
     let boss = try await Member.make("cordon_operator")
     _ = try await producer.store.enqueue(queue: "default", specification: sleepJob)
     let before = try await boss.store.policyInForce()
-    let wider = before.document.replacingOccurrences(of: "\"attempts\":5", with: "\"attempts\":6")
+    let wider = before.document.replacingOccurrences(of: "\"memory\":\"8GiB\"", with: "\"memory\":\"9GiB\"")
     #expect(wider != before.document)
     _ = try await boss.store.setPolicy(wider)
     _ = try await producer.store.enqueue(queue: "default", specification: sleepJob)
     let (member, worker) = try await Member.worker()
     let claims = try await member.store.claim(worker: worker, limit: 2)
-    #expect(claims.map(\.policyDocument) == [before.document, wider])
+    #expect(Set(claims.map(\.policyDocument)) == [before.document, wider])
     #expect(try await refusal { try await producer.store.setPolicy(wider) }.sqlState == "42501")
   }
 

@@ -1,0 +1,154 @@
+import Jobs
+
+/// The rules of a document's members, one after another; the first that is broken is thrown.
+struct PolicyCheck {
+  struct Finding: Error {
+    let path: String
+    let reason: String
+
+    init(_ path: String, _ reason: String) {
+      self.path = path
+      self.reason = reason
+    }
+  }
+
+  let kind: PolicyDocument.Kind
+
+  private static let runtimes = ["bash", "exec", "python3"]
+  private static let limits = PolicyLimit.allCases.map(\.rawValue)
+  /// Entries of a list.
+  private static let mostWords = 64
+  /// Bytes of a module's name.
+  private static let longestModule = 128
+
+  func check(_ document: JSONValue) throws(Finding) {
+    let all = ["ceilings", "defaults", "lease", "outputs", "runtimes", "version", "waivers", "warm"]
+    // When an attempt is given up is one thing for all: it says nothing of what a job may do.
+    let known = kind == .ceiling ? all : all.filter { $0 != "lease" }
+    let members = try object(
+      document, "policy", known: known,
+      required: kind == .ceiling ? ["ceilings", "defaults", "lease", "runtimes", "version"] : ["version"])
+    guard members["version"] == .integer(1) else { throw Finding("version", "is not 1") }
+    try check(members["runtimes"], "runtimes") { (value, path) throws(Finding) in
+      try words(value, path, among: Self.runtimes)
+    }
+    try checkLimits(members)
+    try check(members["lease"], "lease") { (value, path) throws(Finding) in try lease(value, path) }
+    try check(members["waivers"], "waivers") { (value, path) throws(Finding) in
+      try words(value, path, among: PolicyTerms.waivable.sorted())
+    }
+    try check(members["outputs"], "outputs") { (value, path) throws(Finding) in
+      let on = try object(value, path, known: ["on"], required: ["on"])["on"]
+      guard on?.string.flatMap(OutputStorage.init) != nil else {
+        throw Finding("\(path).on", "\(shown(on)) is unknown; use memory or disk")
+      }
+    }
+    try check(members["warm"], "warm") { (value, path) throws(Finding) in try warm(value, path) }
+  }
+
+  private func check(
+    _ value: JSONValue?, _ path: String, _ body: (JSONValue, String) throws(Finding) -> Void
+  ) throws(Finding) {
+    if let value { try body(value, path) }
+  }
+
+  private func checkLimits(_ members: [String: JSONValue]) throws(Finding) {
+    let required = kind == .ceiling ? Self.limits : []
+    var amounts: [String: [PolicyLimit: Int64]] = [:]
+    for name in ["defaults", "ceilings"] {
+      guard let given = members[name] else { continue }
+      let values = try object(given, name, known: Self.limits, required: required)
+      for limit in PolicyLimit.allCases {
+        guard let value = values[limit.rawValue] else { continue }
+        amounts[name, default: [:]][limit] = try amount(value, "\(name).\(limit.rawValue)", limit)
+      }
+    }
+    for (limit, most) in amounts["ceilings"] ?? [:] {
+      guard let usual = amounts["defaults"]?[limit], usual > most else { continue }
+      throw Finding("defaults.\(limit.rawValue)", "is over the ceiling of the same document")
+    }
+  }
+
+  private func amount(_ value: JSONValue, _ path: String, _ limit: PolicyLimit) throws(Finding) -> Int64 {
+    guard let amount = limit.amount(value) else {
+      throw Finding(path, "\(shown(value)) is not right; \(limit.spelling)")
+    }
+    guard amount <= limit.most else { throw Finding(path, "\(shown(value)) is more than any policy can allow") }
+    return amount
+  }
+
+  private func lease(_ value: JSONValue, _ path: String) throws(Finding) {
+    let members = try object(value, path, known: ["attempts", "margin"], required: ["attempts", "margin"])
+    guard try amount(members["attempts"] ?? .null, "\(path).attempts", .pids) <= 100 else {
+      throw Finding("\(path).attempts", "\(shown(members["attempts"])) is more than 100")
+    }
+    _ = try amount(members["margin"] ?? .null, "\(path).margin", .wall)
+  }
+
+  private func warm(_ value: JSONValue, _ path: String) throws(Finding) {
+    let name = Runtime.python3.rawValue
+    guard let terms = try object(value, path, known: [name])[name] else { return }
+    let members = try object(terms, "\(path).\(name)", known: ["mode", "imports"], required: ["mode"])
+    guard members["mode"]?.string.flatMap(PolicyTerms.Warm.Mode.init) != nil else {
+      throw Finding("\(path).\(name).mode", "\(shown(members["mode"])) is unknown; use interpreter or zygote")
+    }
+    try check(members["imports"], "\(path).\(name).imports") { (value, path) throws(Finding) in
+      try words(value, path, among: nil)
+    }
+  }
+
+  // MARK: - Shapes
+
+  private func object(
+    _ value: JSONValue, _ path: String, known: [String], required: [String] = []
+  ) throws(Finding) -> [String: JSONValue] {
+    guard let members = value.object else { throw Finding(path, "\(shown(value)) is no object") }
+    let base = path == "policy" ? "" : path
+    if let stranger = Set(members.keys).subtracting(known).min() {
+      throw Finding(
+        MemberPath.member(stranger, of: base), "unknown member; the members are \(known.joined(separator: ", "))")
+    }
+    if let absent = required.first(where: { members[$0] == nil }) {
+      throw Finding(MemberPath.member(absent, of: base), "is missing")
+    }
+    return members
+  }
+
+  /// Different words of `allowed`; where that is nil, names of modules, which become part of a program.
+  private func words(_ value: JSONValue, _ path: String, among allowed: [String]?) throws(Finding) {
+    guard let entries = value.array else { throw Finding(path, "\(shown(value)) is no array of strings") }
+    guard entries.count <= Self.mostWords else {
+      throw Finding(path, "\(entries.count) entries; at most \(Self.mostWords) are allowed")
+    }
+    var seen: Set<String> = []
+    for (index, entry) in entries.enumerated() {
+      let place = MemberPath.entry(index, of: path)
+      guard let word = entry.string else { throw Finding(place, "\(shown(entry)) is no string") }
+      guard seen.insert(word).inserted else { throw Finding(place, "\(shown(entry)) is there twice") }
+      if let allowed {
+        guard allowed.contains(word) else {
+          throw Finding(
+            place, "\(shown(entry)) is unknown or cannot be in a policy; there are \(allowed.joined(separator: ", "))")
+        }
+      } else if word.utf8.count > Self.longestModule
+        || word.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/) == nil
+      {
+        throw Finding(place, "\(shown(entry)) is no name of a module")
+      }
+    }
+  }
+
+  /// A value in a finding: short, and on one line.
+  private func shown(_ value: JSONValue?) -> String {
+    switch value {
+    case nil, .null?: "null"
+    case .bool(let value)?: "\(value)"
+    case .integer(let value)?: "\(value)"
+    case .number(let value)?: "\(value)"
+    case .decimal(let value)?: "\(value)"
+    case .string(let text)?: "'\(text.prefix(80).split(whereSeparator: \.isNewline).joined(separator: " "))'"
+    case .array?: "an array"
+    case .object?: "an object"
+    }
+  }
+}

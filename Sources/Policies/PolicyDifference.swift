@@ -1,0 +1,73 @@
+import Jobs
+
+/// How a member of one document stands to the same member of another.
+public struct PolicyDifference: Equatable, Sendable {
+  public enum Direction: String, Sendable {
+    /// The second allows less.
+    case narrower
+    /// The second allows more.
+    case wider
+    /// Neither is contained in the other, or the member is no permission.
+    case other
+  }
+
+  public let path: String
+  /// Nil where the document does not have the member.
+  public let before: JSONValue?
+  public let after: JSONValue?
+  public let direction: Direction
+
+  /// The members in which two documents differ, by path.
+  ///
+  /// - Parameters:
+  ///   - isWhole: both are documents that are in force for everybody, in which what is absent is none. In one that
+  ///     narrows another, what is absent narrows nothing.
+  public static func between(_ before: JSONValue, _ after: JSONValue, isWhole: Bool) -> [PolicyDifference] {
+    let (old, new) = (members(of: before), members(of: after))
+    return Set(old.keys).union(new.keys).sorted().compactMap { path in
+      guard old[path] != new[path] else { return nil }
+      let direction = direction(path, old[path], new[path], isWhole: isWhole)
+      return PolicyDifference(path: path, before: old[path], after: new[path], direction: direction)
+    }
+  }
+
+  /// The members that one can decide by: those of objects one by one, lists as wholes.
+  public static func members(of document: JSONValue) -> [String: JSONValue] {
+    var found: [String: JSONValue] = [:]
+    func visit(_ value: JSONValue, _ path: String) {
+      guard let members = value.object, !members.isEmpty else {
+        if !path.isEmpty { found[path] = value }
+        return
+      }
+      for (name, member) in members { visit(member, MemberPath.member(name, of: path)) }
+    }
+    visit(document, "")
+    return found
+  }
+
+  private static func direction(
+    _ path: String, _ before: JSONValue?, _ after: JSONValue?, isWhole: Bool
+  ) -> Direction {
+    let parts = path.split(separator: ".").map(String.init)
+    switch parts.first {
+    case "ceilings":
+      guard let limit = parts.last.flatMap(PolicyLimit.init) else { return .other }
+      // An absent ceiling, in a document that narrows, is no bound.
+      let old = before.flatMap { limit.amount($0) } ?? .max
+      let new = after.flatMap { limit.amount($0) } ?? .max
+      return new < old ? .narrower : new > old ? .wider : .other
+    case "runtimes", "waivers":
+      guard let old = words(before, isWhole), let new = words(after, isWhole) else {
+        return before == nil ? .narrower : .wider
+      }
+      return new == old ? .other : new.isSubset(of: old) ? .narrower : old.isSubset(of: new) ? .wider : .other
+    default:
+      return .other
+    }
+  }
+
+  private static func words(_ value: JSONValue?, _ isWhole: Bool) -> Set<String>? {
+    guard let value else { return isWhole ? [] : nil }
+    return Set(value.array?.compactMap(\.string) ?? [])
+  }
+}

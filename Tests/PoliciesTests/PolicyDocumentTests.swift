@@ -1,0 +1,59 @@
+import Jobs
+import Testing
+
+@testable import Policies
+
+@Suite struct PolicyDocumentTests {
+  private func finding(_ text: String, as kind: PolicyDocument.Kind = .narrowing) -> PolicyProblem? {
+    do {
+      _ = try PolicyDocument(PolicySource(text), as: kind)
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  @Test(arguments: [
+    ("version: 2", "version", 1), ("version: \"1\"", "version", 1), ("runtimes: [bash]", "version", 1),
+    ("version: 1\nruntimes: bash", "runtimes", 2), ("version: 1\nruntimes:\n- bash\n- perl", "runtimes[1]", 4),
+    ("version: 1\nruntimes: [bash, bash]", "runtimes[1]", 2), ("version: 1\nnetwork: {}", "network", 2),
+    ("version: 1\nlease: {attempts: 1, margin: 5m}", "lease", 2),
+    ("version: 1\nceilings:\n  memory: 5", "", 0), ("version: 1\nceilings:\n  memory: 5parsecs", "ceilings.memory", 3),
+    ("version: 1\nceilings:\n  wall: 5", "ceilings.wall", 3), ("version: 1\nceilings:\n  cpus: 0", "ceilings.cpus", 3),
+    ("version: 1\nceilings:\n  cpus: 1.5\n  pids: 1.5", "ceilings.pids", 4),
+    ("version: 1\nceilings: {memory: 1MiB}\ndefaults: {memory: 2MiB}", "defaults.memory", 3),
+    ("version: 1\nceilings: {heap: 1MiB}", "ceilings.heap", 2), ("version: 1\nceilings: []", "ceilings", 2),
+    ("version: 1\nwaivers: [seccomp]", "waivers[0]", 2), ("version: 1\nwaivers: null", "waivers", 2),
+    ("version: 1\nwarm: {python3: {mode: fork}}", "warm.python3.mode", 2),
+    ("version: 1\nwarm: {python3: {mode: zygote, imports: [\"a b\"]}}", "warm.python3.imports[0]", 2),
+    ("version: 1\noutputs: {on: tape}", "outputs.on", 2), ("[]", "policy", 1), ("just words", "policy", 1),
+  ])
+  func theFirstFaultIsToldWithItsLine(text: String, path: String, line: Int) throws {
+    guard !path.isEmpty else {
+      #expect(finding(text) == nil)
+      return
+    }
+    let problem = try #require(finding(text), "\(text)")
+    #expect(problem.path == path && problem.line == line, "\(problem)")
+    #expect(!problem.description.contains("\n"))
+  }
+
+  @Test func aCeilingSaysEverything() throws {
+    #expect(finding("version: 1", as: .ceiling)?.path == "ceilings")
+    #expect(finding("version: 1", as: .narrowing) == nil)
+  }
+
+  @Test func differencesSayWhoAllowsMore() throws {
+    let old = try PolicySource("ceilings: {memory: 1GiB, pids: 64, wall: 1h}\nruntimes: [bash, exec]\nwaivers: [uids]")
+    let new = try PolicySource("ceilings: {memory: 1024MiB, pids: 32, wall: 2h}\nruntimes: [exec]\noutputs: {on: disk}")
+    let found = PolicyDifference.between(old.value, new.value, isWhole: true)
+    #expect(
+      found.map { "\($0.path) \($0.direction.rawValue)" } == [
+        "ceilings.memory other", "ceilings.pids narrower", "ceilings.wall wider", "outputs.on other",
+        "runtimes narrower", "waivers narrower",
+      ])
+    // In what narrows another, an absent list is no list.
+    let parts = PolicyDifference.between(old.value, new.value, isWhole: false)
+    #expect(parts.first { $0.path == "waivers" }?.direction == .wider)
+  }
+}

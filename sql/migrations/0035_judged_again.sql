@@ -1,0 +1,343 @@
+-- A job is accepted under one policy and may meet a narrower one by the time it runs. The claim judges again: what was narrowed
+-- meanwhile runs with the narrower limits, and what asked for something that is no longer allowed waits as `held`, until a policy
+-- is changed; nothing runs under the wider one. What was widened meanwhile stays as narrow as it was accepted.
+--
+-- A held job is a row of `scheduled` for a time that never comes, so that all that goes through waiting jobs (cancel, snooze,
+-- deadlines, retention) knows it; `held` says why. The policy of an attempt is its job's, unless `narrowed` has another.
+--
+-- A claim and a change of policies must not pass each other: a claim holds a lock that it shares with other claims, and a
+-- change takes it alone, and takes back what was claimed before it and has not started. The worker's start then finds no lease.
+
+set local role cordon_owner;
+set local search_path = cordon, pg_temp;
+
+create table held (
+  job uuid primary key,
+  policy text not null,
+  reason text not null,
+  since timestamptz not null default clock_timestamp()
+);
+
+create table narrowed (
+  job uuid not null,
+  attempt smallint not null,
+  policy text not null,
+  primary key (job, attempt)
+);
+
+-- The narrower of two policies, worked out once.
+create table policy_meet (
+  a text not null,
+  b text not null,
+  met text not null,
+  primary key (a, b)
+);
+
+do $$
+declare
+  named text;
+begin
+  foreach named in array array['held', 'narrowed'] loop
+    execute format('alter table %I enable row level security', named);
+    execute format('grant select on %I to cordon_reader', named);
+    execute format($policy$create policy of_own_tenant on %1$I for select to cordon_reader
+      using (exists (select from job j where j.id = %1$I.job))$policy$, named);
+  end loop;
+end
+$$;
+
+create function policy_lock() returns bigint
+language plpgsql immutable security definer set search_path = cordon, pg_temp as $$
+begin
+  return hashtext('cordon.policies');
+end
+$$;
+
+-- What a document leaves of another: its defaults and its lease say nothing of what is allowed, and what it does not mention is none.
+create function as_part(document jsonb) returns jsonb
+language plpgsql immutable security definer set search_path = cordon, pg_temp as $$
+begin
+  return '{"waivers": [], "warm": {}, "outputs": {"on": "memory"}}' || (document - '{defaults,lease}'::text[]);
+end
+$$;
+
+-- The policy under which a job that was accepted under `a` runs while `b` is what it would be accepted under.
+create function meet_policies(a text, b text) returns text
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  met text := (select m.met from policy_meet m where m.a = meet_policies.a and m.b = meet_policies.b);
+begin
+  if met is null then
+    met := keep_policy(narrow_policy(
+      (select p.document::jsonb from policy p where p.digest = meet_policies.a),
+      as_part((select p.document::jsonb from policy p where p.digest = meet_policies.b))));
+    insert into policy_meet (a, b, met) values (meet_policies.a, meet_policies.b, met) on conflict do nothing;
+  end if;
+  return met;
+end
+$$;
+
+-- Whether a job that was accepted under `digest` may run under it still. No where it was not worked out yet.
+create function policy_stands(digest text, of_tenant text, of_queue smallint) returns boolean
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  now_digest constant text := (select e.digest from policy_effective e
+    where e.tenant in (of_tenant, '') and e.queue in (of_queue, 0) order by e.tenant desc, e.queue desc limit 1);
+begin
+  return policy_stands.digest = now_digest or exists (
+    select from policy_meet m where m.a = policy_stands.digest and m.b = now_digest and m.met = m.a);
+end
+$$;
+
+-- What a job asks for by name and a document does not allow; null for nothing.
+create function held_because(specification jsonb, document jsonb) returns text
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+declare
+  reason text;
+begin
+  if not document -> 'runtimes' ? (specification ->> 'runtime') then
+    return format('runtime: %s is no longer allowed by policy', shown(specification ->> 'runtime'));
+  end if;
+  select format('limits.%s: %s is over the %s that policy allows by now', l.name, shown(specification -> 'limits' -> l.name),
+    document -> 'ceilings' ->> l.name)
+  into reason
+  from limit_names() l
+  where jsonb_typeof(coalesce(specification -> 'limits' -> l.name, 'null')) <> 'null'
+    and read_limit(l.name, l.kind, specification -> 'limits' -> l.name) > read_limit(l.name, l.kind, document -> 'ceilings' -> l.name)
+  order by l.name limit 1;
+  return reason;
+end
+$$;
+
+-- Leases jobs whose policy does not stand, or holds them. `attempts` are those about to begin. Those that this worker cannot run
+-- under the narrower policy go back for another.
+create function lease_narrowed(me worker, queue_name text, queue_id smallint, jobs uuid[], attempts smallint[]) returns table (
+  job uuid, attempt int, token bigint, tenant text, queue text, enqueued_by name, specification jsonb, limits jsonb,
+  policy text, document text, params text, lane int, rank bigint)
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  j record;
+  in_force text;
+  met text;
+  rules policy;
+  why text;
+begin
+  for j in
+    select g.attempt as turn, p.lane as at_lane, p.rank as at_rank, w.*
+    from unnest(jobs, attempts) g (job, attempt)
+    cross join lateral (select * from job where job.id = g.job offset 0) w cross join lateral place(w) p
+    order by w.id
+  loop
+    -- First, because it may be written down by this, and then the next statement sees it.
+    in_force := (policy_for(j.tenant, queue_id)).digest;
+    met := meet_policies(j.policy, in_force);
+    select p.* into strict rules from policy p where p.digest = met;
+    why := held_because(j.specification, rules.document::jsonb);
+    if why is not null then
+      insert into scheduled (run_at, job, queue, lane, rank, attempt)
+      values ('infinity', j.id, queue_id, j.at_lane, j.at_rank, j.turn - 1);
+      insert into held as h (job, policy, reason) values (j.id, in_force, why)
+      on conflict (job) do update set policy = excluded.policy, reason = excluded.reason, since = excluded.since;
+      insert into audit (what, job, attempt, detail)
+      values ('held', j.id, j.turn, jsonb_build_object('policy', in_force, 'reason', why));
+      continue;
+    elsif not (me.missing <@ waived_controls(rules.document) and offers_needed(rules.document) <@ me.offers) then
+      insert into ready (queue, lane, rank, job, attempt) values (queue_id, j.at_lane, j.at_rank, j.id, j.turn - 1);
+      continue;
+    end if;
+    select jsonb_object_agg(l.key, least(l.value::bigint, (a.amounts -> 'ceilings' ->> l.key)::bigint)) into limits
+    from policy_amounts a cross join lateral jsonb_each_text(j.limits) l where a.policy = rules.digest;
+    token := nextval('fencing_token') << 20 | (random() * 1048575)::int;
+    insert into lease (job, token, worker, attempt, queue, lane, rank, tenant, deadline_at)
+    values (j.id, token, me.id, j.turn, queue_id, j.at_lane, j.at_rank, j.tenant, clock_timestamp() + make_interval(
+      secs => ((limits ->> 'wall_ms')::bigint + (limits ->> 'grace_ms')::bigint + j.margin_ms) / 1000.0));
+    if rules.digest <> j.policy then
+      insert into narrowed (job, attempt, policy) values (j.id, j.turn, rules.digest);
+    end if;
+    job := j.id;
+    attempt := j.turn;
+    tenant := j.tenant;
+    queue := queue_name;
+    enqueued_by := j.enqueued_by;
+    specification := j.specification;
+    policy := rules.digest;
+    document := rules.document;
+    params := nullif(j.specification -> 'params', 'null')::text;
+    lane := j.at_lane;
+    rank := j.at_rank;
+    return next;
+  end loop;
+end
+$$;
+
+-- As in 0028, and only what may run under the policy it was accepted under; for the rest there is `lease_narrowed`.
+create or replace function lease_rows(me worker, queue_name text, chosen tid[]) returns table (
+  job uuid, attempt int, token bigint, tenant text, queue text, enqueued_by name, specification jsonb, limits jsonb,
+  policy text, document text, params text, lane int, rank bigint)
+language plpgsql volatile security definer set search_path = cordon, pg_temp
+set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+  leased int;
+  ids uuid[];
+  attempts smallint[];
+  queue_id smallint;
+  first uuid;
+  last uuid;
+  -- The policy that nearly all jobs were accepted under, and others that are no wider; null where tenants or queues have their own.
+  standing text[];
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  perform pg_advisory_xact_lock_shared(policy_lock());
+  select array_agg(r.job order by r.job), array_agg(r.attempt + 1 order by r.job), min(r.queue)
+  into ids, attempts, queue_id from ready r where r.ctid = any (chosen);
+  -- So that the statement sets up the partitions with these jobs and not all there are.
+  first := ids[1];
+  last := ids[cardinality(ids)];
+  if not exists (select from policy_effective e where e.tenant > '' or e.queue > 0) then
+    select array_agg(m.a) filter (where m.met = m.a) || e.digest into standing
+    from policy_effective e left join policy_meet m on m.b = e.digest group by e.digest;
+  end if;
+  -- Of an attempt that was claimed before, under another policy, and given back before it began.
+  if exists (select from narrowed) then
+    delete from narrowed n using unnest(ids, attempts) g (job, attempt) where n.job = g.job and n.attempt = g.attempt;
+  end if;
+  return query with gone as (
+    delete from ready r where r.ctid = any (chosen) returning r.queue, r.lane, r.rank, r.attempt + 1 as attempt, r.job
+  ), taken as (
+    select g.queue, g.lane, g.rank, g.attempt, j.id, j.tenant, j.enqueued_by, j.specification, j.limits, j.policy,
+      j.margin_ms, nextval('fencing_token') << 20 | (random() * 1048575)::int as token
+    from gone g cross join lateral (
+      select * from job where job.id = g.job and job.id between first and last offset 0) j
+    where (j.start_before is null or j.start_before > clock_timestamp())
+      and case when standing is null then policy_stands(j.policy, j.tenant, g.queue) else j.policy = any (standing) end
+  ), leased as (
+    insert into lease (job, token, worker, attempt, queue, lane, rank, tenant, deadline_at)
+    select t.id, t.token, me.id, t.attempt, t.queue, t.lane, t.rank, t.tenant,
+      clock_timestamp() + make_interval(secs => ((t.limits ->> 'wall_ms')::bigint + (t.limits ->> 'grace_ms')::bigint
+        + t.margin_ms) / 1000.0)
+    from taken t
+  )
+  select t.id, t.attempt::int, t.token, t.tenant, queue_name, t.enqueued_by, t.specification, t.limits, t.policy,
+    -- Once for each policy: the reader keeps it.
+    case when row_number() over (partition by t.policy order by t.lane, t.rank, t.id) = 1
+      then (select p.document from policy p where p.digest = t.policy) end,
+    nullif(t.specification -> 'params', 'null')::text, t.lane, t.rank
+  from taken t order by t.lane, t.rank, t.id;
+  get diagnostics leased = row_count;
+  if leased < cardinality(ids) then
+    insert into attempt (job, attempt, final, via, tenant, queue, outcome, reason)
+    select j.id, g.attempt, true, 'expire', j.tenant, queue_id, 'expired', 'not started before its time was over'
+    from unnest(ids, attempts) g (job, attempt)
+    cross join lateral (select * from job where job.id = g.job offset 0) j
+    where j.start_before <= clock_timestamp() and not exists (select from lease l where l.job = g.job);
+    select array_agg(g.job), array_agg(g.attempt) into ids, attempts
+    from unnest(ids, attempts) g (job, attempt)
+    where not exists (select from lease l where l.job = g.job)
+      and not exists (select from attempt a where a.job = g.job and a.attempt = g.attempt);
+    if ids is not null then
+      return query select * from lease_narrowed(me, queue_name, queue_id, ids, attempts);
+    end if;
+  end if;
+end
+$$;
+
+-- As in 0034. What was held is judged anew by the claims to come, and what was claimed under a policy that no longer stands and has
+-- not begun is claimed anew. (What runs is the kill switch's to end.)
+create or replace function settle_policies() returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+declare
+  pair record;
+begin
+  perform pg_advisory_xact_lock(policy_lock());
+  delete from policy_effective;
+  for pair in
+    select t.tenant, q.queue
+    from (select '' union select tenant from current_bindings() where tenant is not null) t (tenant)
+    cross join (select 0::smallint union select queue from current_bindings() where queue is not null) q (queue)
+  loop
+    insert into policy_effective (tenant, queue, digest)
+    values (pair.tenant, pair.queue, keep_policy(effective_document(nullif(pair.tenant, ''), nullif(pair.queue, 0::smallint))));
+  end loop;
+  with freed as (
+    delete from scheduled where run_at = 'infinity' returning queue, lane, rank, job, attempt
+  ), recalled as (
+    delete from lease l where l.started_at is null and not l.cancel and (
+      select meet_policies(m.under, (policy_for(m.tenant, m.queue)).digest) <> m.under
+      from (
+        select coalesce((select n.policy from narrowed n where n.job = l.job and n.attempt = l.attempt), j.policy) as under,
+          j.tenant, j.queue
+        from job j where j.id = l.job) m)
+    returning l.queue, l.lane, l.rank, l.job, (l.attempt - 1)::smallint as attempt, l.worker
+  ), noted as (
+    insert into audit (what, job, attempt, worker) select 'recalled', r.job, r.attempt + 1, r.worker from recalled r
+  )
+  insert into ready (queue, lane, rank, job, attempt)
+  select f.queue, f.lane, f.rank, f.job, f.attempt from freed f
+  union all select r.queue, r.lane, r.rank, r.job, r.attempt from recalled r;
+  delete from held;
+  perform wake(q.id) from queue q where exists (select from ready r where r.queue = q.id);
+end
+$$;
+
+-- What shows and counts waiting jobs tells the held ones from those with a time.
+do $$
+declare
+  change record;
+  definition text;
+begin
+  for change in
+    select * from (values
+      ('job_state(uuid)', $a$select 'scheduled', s.attempt + 1 from$a$,
+        $b$select case when s.run_at = 'infinity' then 'held' else 'scheduled' end, s.attempt + 1 from$b$),
+      ('jobs(text, text, int)', $a$('blocked', 'scheduled', 'queued',$a$, $b$('blocked', 'held', 'scheduled', 'queued',$b$),
+      ('jobs(text, text, int)', 'is no state; use blocked, scheduled', 'is no state; use blocked, held, scheduled'),
+      ('jobs(text, text, int)', $a$where jobs.state = 'scheduled' and ($a$,
+        $b$where (jobs.state = 'scheduled' and s.run_at < 'infinity' or jobs.state = 'held' and s.run_at = 'infinity')
+          and ($b$),
+      ('jobs(text, text, int)', $a$'reason', a.reason,$a$,
+        $b$'reason', coalesce(a.reason, (select h.reason from held h where h.job = j.id and s.state = 'held')),$b$),
+      ('record(uuid, bigint)', $a$'reason', a.reason,$a$, $b$'reason', coalesce(a.reason,
+        (select h.reason from held h where h.job = j.id and not over and now_state.state = 'held')),$b$),
+      ('record(uuid, bigint)', $a$'policy', j.policy,$a$, $b$'policy', coalesce(
+        (select n.policy from narrowed n where n.job = j.id and n.attempt = shown_attempt), j.policy),$b$),
+      ('queues()', $a$(select count(*) from scheduled s where s.queue = q.id)$a$,
+        $b$(select count(*) from scheduled s where s.queue = q.id and s.run_at < 'infinity'),
+    'held', (select count(*) from scheduled s where s.queue = q.id and s.run_at = 'infinity')$b$),
+      ('apply_retention()', $a$execute format('drop table %I', name);$a$, $b$execute format('drop table %I', name);
+        if parent = 'job' then
+          delete from narrowed where job >= uuid7_floor(week.begins) and job < uuid7_floor(week.begins + interval '7 days');
+        end if;$b$),
+      -- A worker that lacks what the policy in force does not waive any more is given nothing.
+      ('claim(bigint, int, int[], bigint[], int)', 'where me.missing <@ waived_controls(p.document)',
+        'where me.missing <@ waived_controls(p.document) and me.missing <@ waived_controls((current_policy()).document)')
+    ) c (of, before, after)
+  loop
+    definition := pg_get_functiondef(change.of::regprocedure);
+    if strpos(definition, change.before) = 0 then
+      raise exception '% has no %', change.of, change.before;
+    end if;
+    execute replace(definition, change.before, change.after);
+  end loop;
+end
+$$;
+
+-- The settings that `lease_rows` had, and their like.
+do $$
+declare
+  pinned text;
+  setting text;
+begin
+  foreach pinned in array array['lease_rows(worker, text, tid[])', 'lease_narrowed(worker, text, smallint, uuid[], smallint[])',
+    'policy_stands(text, text, smallint)', 'meet_policies(text, text)']
+  loop
+    foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
+      execute format('alter function %s set %I = off', pinned, setting);
+    end loop;
+  end loop;
+  alter function lease_rows(worker, text, tid[]) set enable_hashjoin = off;
+end
+$$;
