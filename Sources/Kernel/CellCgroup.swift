@@ -76,6 +76,11 @@ extension CellCgroup {
     return controllers.allSatisfy { groups[$0]?.split(separator: "/").last == name[...] }
   }
 
+  /// Stops every process in the group where it is, or lets all go on. What is frozen can be killed; a signal waits.
+  public func freeze(_ isFrozen: Bool) throws(SystemError) {
+    try handle.writeText(isFrozen ? "1" : "0", to: CgroupFile.freeze)
+  }
+
   /// Kills every process in the group, forks in flight included.
   public func kill() throws(SystemError) { try handle.writeText("1", to: CgroupFile.kill) }
 
@@ -128,6 +133,7 @@ enum CgroupFile {
   static let processes = "cgroup.procs"
   static let tasks = "tasks"
   static let kill = "cgroup.kill"
+  static let freeze = "cgroup.freeze"
   static let events = "cgroup.events"
   static let populated = "populated"
   static let controllers = "cgroup.controllers"

@@ -114,6 +114,11 @@ public final class RunningCell: Sendable {
     Task { [sandbox, identifier] in await sandbox.stop(identifier, cause, atOnce: reason == .abandoned) }
   }
 
+  /// Stops every process of the cell where it is, or lets all go on. Time passes: its limits hold. Harmless when it is over.
+  public func freeze(_ isFrozen: Bool) async {
+    await sandbox.freeze(identifier, isFrozen)
+  }
+
   /// What the job says of its progress at this moment; nil when it says nothing, nothing valid, or is over.
   public func progress() async -> JSONValue? {
     await sandbox.progress(of: identifier)

@@ -201,6 +201,11 @@ public actor Sandbox {
     tell(.stop(CellStop(cell: identifier, cause: cause, graceMilliseconds: grace)))
   }
 
+  func freeze(_ identifier: UInt64, _ isFrozen: Bool) {
+    guard closed == nil, cells[identifier] != nil else { return }
+    tell(.freeze(cell: identifier, isFrozen))
+  }
+
   func report(of identifier: UInt64) async throws(SandboxError) -> CellReport {
     if let report = reports[identifier] { return try report.get() }
     guard cells[identifier] != nil else {

@@ -39,6 +39,10 @@ enum Query: String, CaseIterable {
   case policyDocument = "policy_document"
   case explainPolicy = "explain_policy"
   case simulatePolicy = "simulate_policy"
+  case revoke
+  case liftRevocation = "lift_revocation"
+  case revocations
+  case revocationEpoch = "revocation_epoch"
   case addPrincipal = "add_principal"
   case addQueue = "add_queue"
   case queues

@@ -94,6 +94,8 @@ public struct MadeByJob: Sendable, Equatable {
 public enum HeartbeatVerdict: String, Sendable {
   /// Somebody cancelled it: stop it and report.
   case cancel
+  /// It is revoked: it stands still until a heartbeat does not say so any more.
+  case freeze
   /// The lease is gone: stop it and report nothing.
   case lost
 }

@@ -2,11 +2,11 @@
 // a flag and the value. Both sides are of one build, so an unknown version or kind is an error, not a negotiation.
 
 /// Raised whenever a message's bytes change their meaning.
-public let wardenProtocolVersion: UInt8 = 4
+public let wardenProtocolVersion: UInt8 = 5
 
 private enum Kind: UInt8 {
   case run = 1
-  case stop, shutdown
+  case stop, shutdown, freeze
   case hello = 16
   case cannot, started, refused, finished
 }
@@ -107,6 +107,11 @@ extension WardenRequest {
       writer.put(stop.cause.rawValue)
       writer.put(stop.graceMilliseconds)
       return writer.bytes
+    case .freeze(let cell, let isFrozen):
+      var writer = ByteWriter(.freeze)
+      writer.put(cell)
+      writer.put(isFrozen)
+      return writer.bytes
     case .shutdown:
       return ByteWriter(.shutdown).bytes
     }
@@ -138,6 +143,8 @@ extension WardenRequest {
     case .stop:
       self = .stop(
         CellStop(cell: try reader.take(), cause: try reader.takeCase(), graceMilliseconds: try reader.take()))
+    case .freeze:
+      self = .freeze(cell: try reader.take(), try reader.takeBool())
     case .shutdown:
       self = .shutdown
     case .hello, .cannot, .started, .refused, .finished:
@@ -247,7 +254,7 @@ extension WardenReply {
       self = .refused(cell: try reader.take(), try reader.takeRefusal())
     case .finished:
       self = .finished(try CellEnd(from: &reader))
-    case .run, .stop, .shutdown:
+    case .run, .stop, .freeze, .shutdown:
       throw reader.malformed("a request where a reply belongs")
     }
     try reader.finish()

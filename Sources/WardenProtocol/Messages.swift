@@ -14,6 +14,8 @@ public enum WardenRequest: Equatable, Sendable {
   case run(CellOrder)
   /// No descriptors. A cell that is unknown, or has ended meanwhile, is ignored.
   case stop(CellStop)
+  /// No descriptors. Every process of the cell stands still, or goes on. A cell that is unknown, or has ended, is ignored.
+  case freeze(cell: UInt64, Bool)
   /// No descriptors. Kill every cell, remove what was made, exit 0.
   case shutdown
 }

@@ -25,9 +25,12 @@ public enum WorkerError: Error, CustomStringConvertible {
   case stoppedHolding(Finding)
   /// The warden died while the worker served.
   case wardenIsGone
+  /// An operator revoked this worker, or its role; in the database's words.
+  case revoked(String)
 
   public var description: String {
     switch self {
+    case .revoked(let words): "\(words) (fix: cordon revocations lift, by an operator)"
     case .wardenIsGone: "the warden ended while the worker served; what ran was given back (its stderr says why)"
     case .stoppedHolding(let finding):
       "a control stopped holding while the worker served, which has drained: \(finding.line)"

@@ -22,6 +22,7 @@ struct Roster {
   struct Entry {
     var claim: Claim
     var stop: StopReason?
+    var isFrozen = false
   }
 
   let slots: Int
@@ -66,12 +67,29 @@ struct Roster {
   /// - Returns: the attempts that are to be stopped now, with the reason; each attempt at most once ever.
   mutating func apply(_ verdicts: [Int64: HeartbeatVerdict]) -> [Int64: StopReason] {
     var stops: [Int64: StopReason] = [:]
-    for (token, verdict) in verdicts {
+    for (token, verdict) in verdicts where verdict != .freeze {
       let reason: StopReason = verdict == .cancel ? .cancelled : .abandoned
       if mark(token, reason) { stops[token] = reason }
     }
     return stops
   }
+
+  /// What a heartbeat's verdicts mean for who stands still.
+  /// - Parameter asked: the attempts that the heartbeat named; of others it says nothing.
+  /// - Returns: the attempts that are to stand still now, or to go on.
+  mutating func freeze(_ verdicts: [Int64: HeartbeatVerdict], asked: [Int64]) -> [Int64: Bool] {
+    var changes: [Int64: Bool] = [:]
+    for token in asked {
+      guard let entry = entries[token], entry.stop == nil else { continue }
+      let isFrozen = verdicts[token] == .freeze
+      guard entry.isFrozen != isFrozen else { continue }
+      entries[token]?.isFrozen = isFrozen
+      changes[token] = isFrozen
+    }
+    return changes
+  }
+
+  func isFrozen(token: Int64) -> Bool { entries[token]?.isFrozen ?? false }
 
   /// Moves to `mode` unless already there or beyond.
   /// - Returns: attempts that are to be stopped now.

@@ -14,7 +14,8 @@ import Store
 //   fence       ends every cell once a whole lease has passed without an acknowledged heartbeat
 //   rescues     gives attempts of silent workers back to their queues, in small batches
 //   schedules   fires what is due; each worker looks, and the database lets one of them have each turn
-//   wake-ups    LISTEN: new work, cancellations
+//   wake-ups    LISTEN: new work, cancellations, revocations
+//   revocations asks once a second whether anything was revoked, and if so sends a heartbeat
 //   progress    what running jobs say of it, once a second, where it has changed
 //   canary      looks from inside a cell again, every few minutes
 //
@@ -60,6 +61,8 @@ public actor Worker {
   /// The control that stopped holding while the worker served.
   var broken: Finding?
   var wardenIsGone = false
+  /// The database's words, where an operator revoked this worker.
+  private var revoked: String?
   private var lastHeartbeat = ContinuousClock.now
   private var failurePause = Backoff(base: .seconds(1), ceiling: .seconds(30))
   private var pausedUntil = ContinuousClock.now
@@ -72,6 +75,8 @@ public actor Worker {
 
   /// SQLSTATE of `cordon.own_worker`: no worker of this id and role is registered.
   private static let unknownWorker = "CD410"
+  /// SQLSTATE of a worker that was revoked. What it holds is others'.
+  private static let revokedWorker = "CD403"
 
   /// How long `leave` waits for the database before the worker goes without its answer.
   static let leavePatience = Duration.seconds(5)
@@ -119,6 +124,7 @@ public actor Worker {
       group.addTask { await self.fireSchedules() }
       group.addTask { await self.reportProgress() }
       group.addTask { await self.listen() }
+      group.addTask { await self.watchRevocations() }
       group.addTask { await self.claimWhenWoken() }
       group.addTask { await self.poll() }
       // Beside the group: it ends with the warden and not by cancellation. The canary waits for the warden, too.
@@ -133,6 +139,7 @@ public actor Worker {
     // Whoever supervises this process must see that it did not leave of its own will.
     if let broken { throw WorkerError.stoppedHolding(broken) }
     if wardenIsGone { throw WorkerError.wardenIsGone }
+    if let revoked { throw WorkerError.revoked(revoked) }
   }
 
   /// Claims no more; attempts may finish within the drain timeout.
@@ -287,8 +294,9 @@ public actor Worker {
     }
   }
 
-  private func started(_ cell: RunningCell, _ token: Int64) -> StopReason? {
+  private func started(_ cell: RunningCell, _ token: Int64) async -> StopReason? {
     cells[token] = cell
+    if roster.isFrozen(token: token) { await cell.freeze(true) }
     return roster.stopReason(token: token)
   }
 
@@ -347,16 +355,28 @@ public actor Worker {
     for await _ in heartbeatsDue {
       let asked = ContinuousClock.now
       do {
-        let verdicts = try await store.heartbeat(worker: id, held: roster.held)
+        let held = roster.held
+        let verdicts = try await store.heartbeat(worker: id, held: held)
         lastHeartbeat = max(lastHeartbeat, asked)
         stop(roster.apply(verdicts))
+        for (token, isFrozen) in roster.freeze(verdicts, asked: held.map(\.token)) {
+          logger.notice(isFrozen ? "frozen" : "goes on", metadata: ["token": "\(token)"])
+          await cells[token]?.freeze(isFrozen)
+        }
       } catch let error as PostgresError where error.sqlState == Self.unknownWorker {
         await registerAgain()
+      } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
+        logger.error("revoked; ending what runs", metadata: ["error": "\(error.message)"])
+        revoked = error.message
+        stop(roster.abandonAll())
+        leave()
       } catch {
         if !Task.isCancelled { logger.warning("heartbeat failed", metadata: ["error": "\(error)"]) }
       }
     }
   }
+
+  func askForVerdicts() { beat.yield() }
 
   private func fence() async {
     let lease = Duration.seconds(configuration.leaseSeconds)

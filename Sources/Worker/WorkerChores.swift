@@ -29,6 +29,21 @@ extension Worker {
     }
   }
 
+  /// A notification that is lost leaves no more than this second: the kill switch does not rest on LISTEN.
+  func watchRevocations() async {
+    var known: Int64?
+    while !Task.isCancelled {
+      do {
+        let epoch = try await store.revocationEpoch()
+        if known != epoch { askForVerdicts() }
+        known = epoch
+      } catch {
+        if !Task.isCancelled { logger.warning("asking for revocations failed", metadata: ["error": "\(error)"]) }
+      }
+      try? await Task.sleep(for: .seconds(1))
+    }
+  }
+
   func fireSchedules() async {
     let firing = ScheduleFiring(store: store, logger: logger)
     while !Task.isCancelled {

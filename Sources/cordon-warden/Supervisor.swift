@@ -158,6 +158,7 @@ final class Supervisor {
       switch try WardenRequest(decoding: message.bytes) {
       case .run(let order): take(order, given: message.descriptors)
       case .stop(let stop): self.stop(stop)
+      case .freeze(let cell, let isFrozen): freeze(cell, isFrozen)
       case .shutdown: leave()
       }
     } catch let error as SystemError where error.errno == EAGAIN {

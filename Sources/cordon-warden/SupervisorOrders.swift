@@ -122,6 +122,15 @@ extension Supervisor {
     rearm(cell)
   }
 
+  /// A cell that cannot be frozen is ended: it was to do nothing more.
+  func freeze(_ number: UInt64, _ isFrozen: Bool) {
+    guard let cell = ordered[number], [.starting, .running].contains(cell.phase) else { return }
+    do { try cell.group.freeze(isFrozen) } catch {
+      warn("cell \(cell.serial): \(error)")
+      if isFrozen { stop(CellStop(cell: number, cause: .abandoned, graceMilliseconds: 0)) }
+    }
+  }
+
   /// SIGTERM to the main process, and the group's end after the grace.
   func askToEnd(_ cell: Cell) {
     guard let stop = cell.stop else { return }

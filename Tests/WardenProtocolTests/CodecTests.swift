@@ -15,6 +15,7 @@ private let requests: [WardenRequest] = [
   .run(CellOrder(cell: 0, stage: "", arguments: ["/a"], runtime: .python(imports: ["json", "os.path"]))),
   .run(CellOrder(cell: 1, stage: "", arguments: ["/a"], outputs: .disk)),
   .stop(CellStop(cell: 7, cause: .abandoned, graceMilliseconds: 1_500)),
+  .freeze(cell: 8, true), .freeze(cell: 9, false),
   .shutdown,
 ]
 

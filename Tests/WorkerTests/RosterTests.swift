@@ -85,4 +85,22 @@ struct RosterTests {
     #expect(roster.held.map(\.token) == [2])
     #expect(roster.stopReason(token: 2) == nil)
   }
+
+  @Test func whatIsFrozenIsToldOnceAndGoesOnWhenItIsSaidNoMore() {
+    var roster = Roster(slots: 4)
+    _ = roster.beginClaim()
+    let claims = [Self.claim(1, token: 1), Self.claim(2, token: 2)]
+    _ = roster.claimed(claims)
+    let tokens = claims.map(\.token)
+    #expect(roster.apply([tokens[0]: .freeze]).isEmpty)
+    #expect(roster.freeze([tokens[0]: .freeze], asked: tokens) == [tokens[0]: true])
+    #expect(roster.freeze([tokens[0]: .freeze], asked: tokens).isEmpty)
+    // A heartbeat that did not name it says nothing of it.
+    #expect(roster.freeze([:], asked: [tokens[1]]).isEmpty)
+    #expect(roster.isFrozen(token: tokens[0]))
+    #expect(roster.freeze([:], asked: tokens) == [tokens[0]: false])
+    // What is stopped is neither frozen nor let go on.
+    _ = roster.apply([tokens[1]: .lost])
+    #expect(roster.freeze([tokens[1]: .freeze], asked: tokens).isEmpty)
+  }
 }

@@ -1,0 +1,179 @@
+import FoundationEssentials
+import Jobs
+import Postgres
+import TestKit
+import Testing
+
+@testable import Store
+
+/// The kill switch, as the database sees it.
+@Suite(.migrated) struct RevocationTests {
+  struct Scene {
+    let boss: Member
+    let producer: Member
+    let worker: (member: Member, id: Int64)
+    let running: Claim
+    let waiting: JobID
+
+    var role: String { producer.role }
+  }
+
+  /// A job that runs and one that waits, of one producer, and nothing else.
+  private func scene() async throws -> Scene {
+    let boss = try await Member.make("cordon_operator")
+    let producer = try await Member.producer()
+    let worker = try await Member.worker()
+    _ = try await producer.store.enqueue(queue: "default", specification: sleepJob)
+    let claim = try #require(try await worker.member.store.claim(worker: worker.id, limit: 1).first)
+    #expect(try await worker.member.store.start(worker: worker.id, plain([claim])) == [claim.job])
+    let waiting = try await producer.store.enqueue(queue: "default", specification: sleepJob).job
+    return Scene(boss: boss, producer: producer, worker: worker, running: claim, waiting: waiting)
+  }
+
+  private func target(_ kind: Store.RevocationKind, _ scene: Scene) -> String {
+    switch kind {
+    case .tenant: "alpha"
+    case .principal: scene.role
+    case .policy: scene.running.policy.description
+    // Of "sleep 1".
+    case .code: "\(sha256Text("sleep 1") ?? "")"
+    case .worker: "w"
+    case .job: scene.running.job.description
+    }
+  }
+
+  private func record(_ id: JobID, _ scene: Scene) async throws -> JSONValue {
+    try json(try await scene.producer.store.record(id))
+  }
+
+  @Test("a killed attempt is over in that commit, whatever is revoked", arguments: Store.RevocationKind.allCases)
+  func kill(kind: Store.RevocationKind) async throws {
+    let scene = try await scene()
+    let store = scene.worker.member.store
+    let effect = try await scene.boss.store.revoke(
+      kind, target(kind, scene), mode: .kill, reason: "an incident\nof sorts")
+    #expect(effect == .init(recalled: 0, frozen: 0, killed: 1))
+    let running = try await record(scene.running.job, scene)
+    if kind == .worker {
+      // Not the job's fault: it is others' to run, as the next attempt.
+      #expect(running["attempts"]?.array?.first?["outcome"] == .string("lost"))
+      let heard = try await refusal { try await store.heartbeat(worker: scene.worker.id, held: []) }
+      #expect(heard.sqlState == "CD403", "\(heard)")
+      let claimed = try await refusal { try await store.claim(worker: scene.worker.id, limit: 1) }
+      #expect(claimed.sqlState == "CD403")
+      let late = try await refusal {
+        try await store.complete(worker: scene.worker.id, finished: [(scene.running, .succeeded())])
+      }
+      #expect(late.sqlState == "CD403")
+      let again = try await refusal {
+        try await store.registerWorker(
+          name: "w", host: "h", build: "b", queues: ["default"], slots: 1, leaseSeconds: 30)
+      }
+      #expect(again.sqlState == "CD403")
+      return
+    }
+    #expect(running["outcome"] == .string("cancelled") && running["state"] == .string("finished"))
+    #expect(running["reason"]?.string?.hasSuffix("by \(scene.boss.role): an incident of sorts") == true)
+    // The worker is told that it is lost, and what it says later is fenced.
+    let verdicts = try await store.heartbeat(
+      worker: scene.worker.id, held: [(scene.running.job, scene.running.token)])
+    #expect(verdicts == [scene.running.token: .lost])
+    let late = try await store.complete(worker: scene.worker.id, finished: [(scene.running, .succeeded())])
+    #expect(late[scene.running.job] == false)
+    // What waits is not claimed; but for a single job it is the other one's as well.
+    #expect(
+      try await store.claim(worker: scene.worker.id, limit: 5).map(\.job) == (kind == .job ? [scene.waiting] : []))
+    guard kind != .job else { return }
+    let held = try await record(scene.waiting, scene)
+    #expect(held["state"] == .string("held") && held["reason"]?.string?.hasPrefix("revoked: \(kind.rawValue) ") == true)
+    #expect(try await scene.boss.store.liftRevocation(kind, target(kind, scene), reason: "over"))
+    #expect(try await store.claim(worker: scene.worker.id, limit: 5).map(\.job) == [scene.waiting])
+    #expect(try await !scene.boss.store.liftRevocation(kind, target(kind, scene), reason: ""))
+  }
+
+  @Test("nothing more is accepted", arguments: [Store.RevocationKind.tenant, .principal, .policy])
+  func refused(kind: Store.RevocationKind) async throws {
+    let scene = try await scene()
+    _ = try await scene.boss.store.revoke(kind, target(kind, scene), mode: .drain, reason: "an incident")
+    let error = try await refusal { try await scene.producer.store.enqueue(queue: "default", specification: sleepJob) }
+    #expect(error.sqlState == "42501" && error.message.hasPrefix("\(kind.rawValue): "), "\(error)")
+    // What runs goes on, and is recorded.
+    let store = scene.worker.member.store
+    #expect(
+      try await store.heartbeat(worker: scene.worker.id, held: [(scene.running.job, scene.running.token)]).isEmpty)
+    let recorded = try await store.complete(worker: scene.worker.id, finished: [(scene.running, .succeeded())])
+    #expect(recorded[scene.running.job] == true)
+    #expect(try await store.claim(worker: scene.worker.id, limit: 5).isEmpty)
+    // Of another tenant and role nothing is taken.
+    guard kind != .policy else { return }
+    let other = try await Member.producer(tenant: "beta")
+    let job = try await other.store.enqueue(queue: "default", specification: sleepJob).job
+    #expect(try await store.claim(worker: scene.worker.id, limit: 5).map(\.job) == [job])
+  }
+
+  @Test func whatIsFrozenStandsStillUntilItIsLifted() async throws {
+    let scene = try await scene()
+    let store = scene.worker.member.store
+    let held = [(job: scene.running.job, token: scene.running.token)]
+    let effect = try await scene.boss.store.revoke(.tenant, "alpha", mode: .freeze, reason: "a look")
+    #expect(effect.frozen == 1 && effect.killed == 0)
+    #expect(try await store.heartbeat(worker: scene.worker.id, held: held) == [scene.running.token: .freeze])
+    // Two hold it: one is lifted, the other one is not.
+    _ = try await scene.boss.store.revoke(.job, scene.running.job.description, mode: .freeze, reason: "a look")
+    #expect(try await scene.boss.store.liftRevocation(.tenant, "alpha", reason: ""))
+    #expect(try await store.heartbeat(worker: scene.worker.id, held: held) == [scene.running.token: .freeze])
+    #expect(try await scene.boss.store.liftRevocation(.job, scene.running.job.description, reason: ""))
+    #expect(try await store.heartbeat(worker: scene.worker.id, held: held).isEmpty)
+    #expect(try await scene.boss.store.revoke(.tenant, "alpha", mode: .kill, reason: "enough").killed == 1)
+    #expect(try await scene.boss.store.revocations(everything: true).count == 5)
+    #expect(try await scene.boss.store.revocations(everything: false).count == 1)
+  }
+
+  @Test func whatHasNotBegunIsTakenBack() async throws {
+    let scene = try await scene()
+    let store = scene.worker.member.store
+    let claim = try #require(try await store.claim(worker: scene.worker.id, limit: 1).first)
+    #expect(try await scene.boss.store.revoke(.principal, scene.role, mode: .drain, reason: "gone").recalled == 1)
+    #expect(try await store.start(worker: scene.worker.id, plain([claim])).isEmpty)
+    #expect(try await store.claim(worker: scene.worker.id, limit: 5).isEmpty)
+  }
+
+  /// A file's digest is known to the worker alone; the start that names it ends the attempt.
+  @Test func aProgramThatIsKnownOnlyAtItsStart() async throws {
+    let scene = try await scene()
+    let store = scene.worker.member.store
+    let digest = "sha256:" + String(repeating: "e", count: 64)
+    _ = try await scene.boss.store.revoke(.code, digest, mode: .kill, reason: "malware")
+    let claim = try #require(try await store.claim(worker: scene.worker.id, limit: 1).first)
+    var attribution = StartAttribution()
+    attribution.code = Digest(digest)
+    #expect(try await store.start(worker: scene.worker.id, [(claim, attribution)]).isEmpty)
+    let record = try await record(claim.job, scene)
+    #expect(record["outcome"] == .string("cancelled") && record["reason"]?.string?.contains("malware") == true)
+  }
+
+  @Test func theDigestOfAProgramIsTheWorkers() async throws {
+    let argv = Array("/usr/bin/true\0x\0".utf8)
+    let of = try await admin(
+      #"select cordon.code_digest('{"runtime": "exec", "argv": ["/usr/bin/true", "x"]}')"#)
+    let expected = try await admin("select 'sha256:' || encode(sha256($1::bytea), 'hex')", [Parameter(argv)])
+    #expect(of == expected)
+  }
+
+  @Test func onlyWhatThereIsIsRevoked() async throws {
+    let scene = try await scene()
+    for (kind, target) in [
+      (Store.RevocationKind.tenant, "alhpa"), (.principal, "nobody"), (.policy, "sha256:0"), (.code, "true"),
+      (.worker, "nobody"), (.job, "x"), (.job, "00000000-0000-7000-8000-000000000000"),
+    ] {
+      let error = try await refusal { try await scene.boss.store.revoke(kind, target, mode: .kill, reason: "r") }
+      #expect(error.sqlState == "CD404", "\(kind) \(error)")
+    }
+    let silent = try await refusal { try await scene.boss.store.revoke(.tenant, "alpha", mode: .kill, reason: " ") }
+    #expect(silent.sqlState == "22023")
+    for member in [scene.producer, scene.worker.member] {
+      let error = try await refusal { try await member.store.revoke(.tenant, "alpha", mode: .kill, reason: "r") }
+      #expect(error.sqlState == "42501")
+    }
+  }
+}
