@@ -16,6 +16,7 @@ public enum Action: Hashable, Sendable {
   case rescue(job: UInt8)
   case cancel(job: UInt8)
   case settlePolicies(job: UInt8)
+  case revoke(job: UInt8)
   case retireWorker(worker: UInt8)
   /// What was late is executed, or heard, now.
   case arrive(number: Int)
@@ -138,6 +139,16 @@ extension LeaseState {
     guard let held = leases.firstIndex(where: { $0.job == job && mayBeRecalled($0, rules: rules) }) else { return }
     let lease = leases.remove(at: held)
     waiting.append(Waiting(job: job, attempt: lease.attempt - 1))
+  }
+
+  /// Kills: what has begun is over, and its lease is gone; what has not is taken back (and held, which to the model is waiting).
+  mutating func revoke(job: UInt8, rules: Rules) {
+    guard let held = leases.firstIndex(where: { $0.job == job }) else { return }
+    guard leases[held].started || leases[held].cancel else { return settlePolicies(job: job, rules: rules) }
+    let lease = rules.contains(.revokeLeavesLease) ? leases[held] : leases.remove(at: held)
+    attempts.append(
+      AttemptRow(
+        job: job, attempt: lease.attempt, final: true, via: .revoke, outcome: .cancelled, token: lease.token))
   }
 
   func mayBeRecalled(_ lease: Lease, rules: Rules) -> Bool {

@@ -32,7 +32,7 @@ public enum Outcome: UInt8, Hashable, Sendable {
 
 /// A row of `attempt`.
 public struct AttemptRow: Hashable, Sendable {
-  public enum Via: UInt8, Hashable, Sendable { case complete, release, rescue, cancel }
+  public enum Via: UInt8, Hashable, Sendable { case complete, release, rescue, cancel, revoke }
 
   var job: UInt8
   var attempt: UInt8

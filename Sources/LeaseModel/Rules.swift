@@ -24,6 +24,8 @@ public struct Rules: OptionSet, Sendable {
   public static let repeatIsLate = Rules(rawValue: 1 << 7)
   /// `settle_policies` takes back an attempt that has begun, as if it had not.
   public static let recallTakesStarted = Rules(rawValue: 1 << 8)
+  /// `revoke` writes the last row and leaves the lease to its worker.
+  public static let revokeLeavesLease = Rules(rawValue: 1 << 9)
 }
 
 /// What a state or a step does wrong.

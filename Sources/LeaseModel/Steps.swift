@@ -16,6 +16,9 @@ extension LeaseState {
       // An operator's deed, and as rare as a fault.
       add(.settlePolicies(job: lease.job), costs: 1, &found) { $0.settlePolicies(job: lease.job, rules: rules) }
     }
+    for job in Set(leases.map(\.job)) {
+      add(.revoke(job: job), costs: 1, &found) { $0.revoke(job: job, rules: rules) }
+    }
     for job in Set(waiting.map(\.job)).union(leases.map(\.job)) where !cancelAsked.contains(job) {
       add(.cancel(job: job), &found) { $0.cancel(job: job, rules: rules) }
     }

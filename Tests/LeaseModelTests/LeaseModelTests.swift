@@ -29,7 +29,7 @@ struct LeaseModelTests {
       (Rules.completeWithoutToken, Violation.withoutLease), (.rescueLeavesLease, .twoPlaces),
       (.completeTwice, .twoFinals), (.cancelLeavesWaiting, .twoPlaces), (.releaseCountsUnstarted, .numbering),
       (.rescueForgetsRetired, .stuck), (.startIgnoresCancel, .startedCancelled),
-      (.repeatIsLate, .untrueAnswer), (.recallTakesStarted, .begunTwice),
+      (.repeatIsLate, .untrueAnswer), (.recallTakesStarted, .begunTwice), (.revokeLeavesLease, .twoPlaces),
     ])
   func needed(rule: Rules, violation: Violation) {
     let found = Size(jobs: 1, workers: 2, faults: 1).state.explore(rules: rule)
