@@ -39,6 +39,8 @@ enum Query: String, CaseIterable {
   case policyDocument = "policy_document"
   case explainPolicy = "explain_policy"
   case simulatePolicy = "simulate_policy"
+  case limitPrincipal = "limit_principal"
+  case principals
   case revoke
   case liftRevocation = "lift_revocation"
   case revocations

@@ -53,7 +53,7 @@ struct Failure: Error, CustomStringConvertible {
 
   private static func code(of error: PostgresError) -> Code {
     switch error.sqlState {
-    case "42501"?, "CD001"?, "CD503"?: .refused
+    case "42501"?, "CD001"?, "CD429"?, "CD503"?: .refused
     case "CD404"?: .usage
     case let state? where state.hasPrefix("22"): .usage
     default: .environment
