@@ -69,6 +69,8 @@ let package = Package(
         "Jobs", .product(name: "Crypto", package: "swift-crypto"), .product(name: "Yams", package: "Yams"),
       ],
       swiftSettings: settings),
+    // What the broker judges by; nothing connects yet.
+    .target(name: "Broker", swiftSettings: settings),
     .target(name: "WardenProtocol", swiftSettings: settings),
     .target(name: "CellPool", swiftSettings: settings),
     // Optimised in debug builds too: its tests go through hundreds of thousands of states.
@@ -159,6 +161,7 @@ let package = Package(
     .target(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
+    .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: settings),
     .testTarget(name: "PoliciesTests", dependencies: ["Policies", "Jobs"], swiftSettings: settings),
     .testTarget(
       name: "SchedulesTests", dependencies: ["Jobs", "Schedules", "TestKit"], exclude: ["reference.py"],

@@ -44,6 +44,7 @@ enum Query: String, CaseIterable {
   case revoke
   case liftRevocation = "lift_revocation"
   case revocations
+  case enforceRevocations = "enforce_revocations"
   case revocationEpoch = "revocation_epoch"
   case addPrincipal = "add_principal"
   case addQueue = "add_queue"

@@ -22,20 +22,31 @@ extension Store {
     public let recalled: Int
     public let frozen: Int
     public let killed: Int
+    /// Whether there is anything of that name: one that is misspelt stops nobody.
+    public let isKnown: Bool
   }
 
   /// Revokes, or changes the mode of a revocation; operators only.
   /// - Parameters:
   ///   - target: a tenant, a role, the digest of a policy or of a program, a worker's name or number, a job's id.
   ///   - reason: stands in the record of every attempt that is ended.
-  /// - Throws: SQLSTATE CD404 for a target that is not there.
+  /// It waits for nobody. What a session keeps locked at that moment is left to `enforceRevocations`, and to the next heartbeat
+  /// of its worker.
   public func revoke(
     _ kind: RevocationKind, _ target: String, mode: RevocationMode, reason: String
   ) async throws -> RevocationEffect {
     let row = try await one(
       .revoke, [Parameter(kind.rawValue), Parameter(target), Parameter(mode.rawValue), Parameter(reason)])
     return RevocationEffect(
-      recalled: try row.get("recalled"), frozen: try row.get("frozen"), killed: try row.get("killed"))
+      recalled: try row.get("recalled"), frozen: try row.get("frozen"), killed: try row.get("killed"),
+      isKnown: try row.get("is_known"))
+  }
+
+  /// Looks once more for what runs of what is revoked; operators only.
+  public func enforceRevocations() async throws -> RevocationEffect {
+    let row = try await one(.enforceRevocations)
+    return RevocationEffect(
+      recalled: try row.get("recalled"), frozen: try row.get("frozen"), killed: try row.get("killed"), isKnown: true)
   }
 
   /// Lifts a revocation: what is frozen goes on, what is held is judged anew.

@@ -209,9 +209,18 @@ public actor Worker {
     stop(roster.abandonAll())
     do {
       try await register()
+    } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
+      leaveRevoked(error)
     } catch {
       logger.warning("registering failed", metadata: ["error": "\(error)"])
     }
+  }
+
+  private func leaveRevoked(_ error: PostgresError) {
+    logger.error("revoked; ending what runs", metadata: ["error": "\(error.message)"])
+    revoked = error.message
+    stop(roster.abandonAll())
+    leave()
   }
 
   // MARK: Claims
@@ -366,10 +375,7 @@ public actor Worker {
       } catch let error as PostgresError where error.sqlState == Self.unknownWorker {
         await registerAgain()
       } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
-        logger.error("revoked; ending what runs", metadata: ["error": "\(error.message)"])
-        revoked = error.message
-        stop(roster.abandonAll())
-        leave()
+        leaveRevoked(error)
       } catch {
         if !Task.isCancelled { logger.warning("heartbeat failed", metadata: ["error": "\(error)"]) }
       }

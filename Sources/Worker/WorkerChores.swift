@@ -29,13 +29,19 @@ extension Worker {
     }
   }
 
+  /// How long after a revocation a heartbeat is sent every second.
+  private static let watchfulness = Duration.seconds(5)
+
   /// A notification that is lost leaves no more than this second: the kill switch does not rest on LISTEN.
   func watchRevocations() async {
     var known: Int64?
+    // What was locked when it was revoked is found by the heartbeats after the one that comes first.
+    var asksUntil = ContinuousClock.now
     while !Task.isCancelled {
       do {
         let epoch = try await store.revocationEpoch()
-        if known != epoch { askForVerdicts() }
+        if known != epoch { asksUntil = .now + Self.watchfulness }
+        if .now < asksUntil { askForVerdicts() }
         known = epoch
       } catch {
         if !Task.isCancelled { logger.warning("asking for revocations failed", metadata: ["error": "\(error)"]) }

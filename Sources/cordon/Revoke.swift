@@ -23,13 +23,30 @@ struct Revoke: AsyncParsableCommand {
   @Flag(help: "Print {\"recalled\": …, \"frozen\": …, \"killed\": …}.")
   var json = false
 
+  /// How often the command looks once more for what was locked, and how long it waits before each look.
+  private static let looks = 3
+  private static let pause = Duration.milliseconds(300)
+
   func run() async throws {
-    let effect = try await database.withStore { try await $0.revoke(kind, target, mode: mode, reason: reason) }
-    let text =
+    let (recalled, frozen, killed) = try await database.withStore { store in
+      let first = try await store.revoke(kind, target, mode: mode, reason: reason)
+      if !first.isKnown {
+        Terminal.errorLine("cordon: there is no \(kind.rawValue) '\(Terminal.escape(target))' yet; is it spelt right?")
+      }
+      var (recalled, killed) = (first.recalled, first.killed)
+      // What was being claimed, started or cancelled at that moment.
+      for _ in 0..<Self.looks {
+        try await Task.sleep(for: Self.pause)
+        let more = try await store.enforceRevocations()
+        recalled += more.recalled
+        killed += more.killed
+      }
+      return (recalled, first.frozen, killed)
+    }
+    Terminal.line(
       json
-      ? #"{"recalled":\#(effect.recalled),"frozen":\#(effect.frozen),"killed":\#(effect.killed)}"#
-      : "\(effect.recalled) taken back before they began, \(effect.frozen) frozen, \(effect.killed) ended"
-    Terminal.line(text)
+        ? #"{"recalled":\#(recalled),"frozen":\#(frozen),"killed":\#(killed)}"#
+        : "\(recalled) taken back before they began, \(frozen) frozen, \(killed) ended")
   }
 }
 

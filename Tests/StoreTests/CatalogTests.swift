@@ -136,6 +136,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "dead_letters: auditor operator producer",
         "discard: operator producer",
         "due_schedules: worker",
+        "enforce_revocations: operator",
         "enqueue: producer",
         "enqueue_job: producer",
         "enqueue_many: producer",

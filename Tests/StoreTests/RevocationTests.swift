@@ -1,4 +1,4 @@
-import FoundationEssentials
+import Foundation
 import Jobs
 import Postgres
 import TestKit
@@ -52,7 +52,7 @@ import Testing
     let store = scene.worker.member.store
     let effect = try await scene.boss.store.revoke(
       kind, target(kind, scene), mode: .kill, reason: "an incident\nof sorts")
-    #expect(effect == .init(recalled: 0, frozen: 0, killed: 1))
+    #expect(effect == .init(recalled: 0, frozen: 0, killed: 1, isKnown: true))
     let running = try await record(scene.running.job, scene)
     if kind == .worker {
       // Not the job's fault: it is others' to run, as the next attempt.
@@ -160,14 +160,18 @@ import Testing
     #expect(of == expected)
   }
 
-  @Test func onlyWhatThereIsIsRevoked() async throws {
+  @Test func whatIsMisspeltIsSaidToBeUnknown() async throws {
     let scene = try await scene()
     for (kind, target) in [
-      (Store.RevocationKind.tenant, "alhpa"), (.principal, "nobody"), (.policy, "sha256:0"), (.code, "true"),
-      (.worker, "nobody"), (.job, "x"), (.job, "00000000-0000-7000-8000-000000000000"),
+      (Store.RevocationKind.tenant, "alhpa"), (.principal, "nobody"), (.worker, "nobody"),
+      (.policy, "sha256:" + String(repeating: "0", count: 64)), (.job, "00000000-0000-7000-8000-000000000000"),
     ] {
+      let effect = try await scene.boss.store.revoke(kind, target, mode: .drain, reason: "r")
+      #expect(effect == .init(recalled: 0, frozen: 0, killed: 0, isKnown: false), "\(kind)")
+    }
+    for (kind, target) in [(Store.RevocationKind.policy, "sha256:0"), (.code, "true"), (.job, "x"), (.tenant, "a b")] {
       let error = try await refusal { try await scene.boss.store.revoke(kind, target, mode: .kill, reason: "r") }
-      #expect(error.sqlState == "CD404", "\(kind) \(error)")
+      #expect(error.sqlState == "22023", "\(kind) \(error)")
     }
     let silent = try await refusal { try await scene.boss.store.revoke(.tenant, "alpha", mode: .kill, reason: " ") }
     #expect(silent.sqlState == "22023")
@@ -176,4 +180,130 @@ import Testing
       #expect(error.sqlState == "42501")
     }
   }
+
+  /// Nobody can keep a revocation waiting: what is locked is ended when it is let go.
+  @Test func anOpenTransactionHoldsNothingUp() async throws {
+    let scene = try await scene()
+    let waiting = try await Session(scene.producer.role)
+    try await waiting.run("begin; select cordon.cancel('\(scene.running.job)')")
+    let claiming = try await Session(scene.worker.member.role)
+    let claimed = try await claiming.run("begin; select job::text from cordon.claim(\(scene.worker.id), 1)")
+    #expect(claimed == ["\(scene.waiting)"])
+    let begin = ContinuousClock.now
+    let effect = try await scene.boss.store.revoke(.tenant, "alpha", mode: .kill, reason: "now")
+    #expect(ContinuousClock.now - begin < .seconds(5).patiently && effect.killed == 0)
+    // Of others nothing waits either.
+    let other = try await Member.producer(tenant: "beta")
+    let job = try await other.store.enqueue(queue: "default", specification: sleepJob).job
+    let second = try await Member.worker()
+    #expect(try await second.member.store.claim(worker: second.id, limit: 5).map(\.job) == [job])
+    try await waiting.run("commit")
+    try await claiming.run("commit")
+    let late = try await scene.boss.store.enforceRevocations()
+    #expect(late.killed == 1 && late.recalled == 1)
+    #expect(try await record(scene.running.job, scene)["outcome"] == .string("cancelled"))
+    await waiting.close()
+    await claiming.close()
+  }
+
+  /// A start that was under way is no start that was taken back.
+  @Test(arguments: Store.RevocationMode.allCases) func aStartUnderWay(mode: Store.RevocationMode) async throws {
+    let scene = try await scene()
+    let store = scene.worker.member.store
+    let claim = try #require(try await store.claim(worker: scene.worker.id, limit: 1).first)
+    let starting = try await Session(scene.worker.member.role)
+    try await starting.run(
+      """
+      begin; select cordon.start(\(scene.worker.id), array['\(claim.job)']::uuid[], array[\(claim.token)]::bigint[], \
+      array['{}'])
+      """)
+    _ = try await scene.boss.store.revoke(.job, claim.job.description, mode: mode, reason: "now")
+    try await starting.run("commit")
+    let late = try await scene.boss.store.enforceRevocations()
+    #expect(late.recalled == 0 && late.killed == (mode == .kill ? 1 : 0) && late.frozen == (mode == .freeze ? 1 : 0))
+    let verdict: HeartbeatVerdict? = mode == .kill ? .lost : mode == .freeze ? .freeze : nil
+    #expect(
+      try await store.heartbeat(worker: scene.worker.id, held: [(claim.job, claim.token)])[claim.token] == verdict)
+    await starting.close()
+  }
+
+  /// A claim that saw nothing revoked yet is judged once more when it starts.
+  @Test func aClaimUnderWay() async throws {
+    let scene = try await scene()
+    let claiming = try await Session(scene.worker.member.role)
+    let row = try await claiming.run(
+      "begin; select job || ' ' || token from cordon.claim(\(scene.worker.id), 1)")
+    _ = try await scene.boss.store.revoke(.tenant, "alpha", mode: .drain, reason: "now")
+    try await claiming.run("commit")
+    let parts = try #require(row.first).split(separator: " ")
+    let started = try await scene.worker.member.column(
+      "select cordon.start(\(scene.worker.id), array['\(parts[0])']::uuid[], array[\(parts[1])]::bigint[], array['{}'])::text"
+    )
+    #expect(started == [])
+    #expect(try await scene.worker.member.store.claim(worker: scene.worker.id, limit: 5).isEmpty)
+    #expect(try await record(scene.waiting, scene)["state"] == .string("held"))
+    await claiming.close()
+  }
+
+  /// A snapshot from before a revocation is none to work by.
+  @Test func oldSnapshotsAreRefused() async throws {
+    let scene = try await scene()
+    let session = try await Session(scene.worker.member.role)
+    let error = try await refusal {
+      try await session.run("begin isolation level repeatable read; select cordon.claim(\(scene.worker.id), 1)")
+    }
+    #expect(error.sqlState == "25001", "\(error)")
+    await session.close()
+  }
+
+  @Test func aWorkerThatIsDrainedIsGivenNothingUntilItIsLifted() async throws {
+    let scene = try await scene()
+    let store = scene.worker.member.store
+    for mode in [Store.RevocationMode.drain, .freeze] {
+      for (kind, target) in [(Store.RevocationKind.worker, "w"), (.principal, scene.worker.member.role)] {
+        _ = try await scene.boss.store.revoke(kind, target, mode: mode, reason: "r")
+        #expect(try await store.claim(worker: scene.worker.id, limit: 5).isEmpty, "\(kind) \(mode)")
+        let verdicts = try await store.heartbeat(
+          worker: scene.worker.id, held: [(scene.running.job, scene.running.token)])
+        #expect(verdicts == (mode == .freeze ? [scene.running.token: .freeze] : [:]), "\(kind) \(mode)")
+        #expect(try await scene.boss.store.liftRevocation(kind, target, reason: ""))
+      }
+    }
+    #expect(try await store.claim(worker: scene.worker.id, limit: 5).map(\.job) == [scene.waiting])
+  }
+
+  @Test func aFrozenAttemptOutlastsItsDeadline() async throws {
+    let scene = try await scene()
+    _ = try await scene.boss.store.revoke(.job, scene.running.job.description, mode: .freeze, reason: "a look")
+    _ = try await admin("update cordon.lease set deadline_at = now() - interval '1 minute' returning 1::text")
+    #expect(try await scene.worker.member.store.rescue(limit: 10) == 0)
+    #expect(
+      try await scene.boss.store.revoke(.job, scene.running.job.description, mode: .drain, reason: "r").frozen == 0)
+    #expect(try await admin("select frozen::text from cordon.lease") == ["false"])
+    #expect(try await scene.worker.member.store.rescue(limit: 10) == 1)
+  }
+}
+
+/// One session that can leave a transaction open.
+private struct Session {
+  let connection: Connection
+
+  init(_ role: String) async throws {
+    connection = try await Connection.connect(Database.current.settings(user: role))
+  }
+
+  /// Runs statements separated by semicolons; the first column of the last one.
+  @discardableResult func run(_ sql: String) async throws -> [String] {
+    var statements = sql.split(separator: ";").map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }
+    let last = statements.removeLast()
+    for statement in statements { try await connection.execute(script: statement) }
+    if last.hasPrefix("select") {
+      let rows = try await connection.query(Statement(name: last, sql: last), [])
+      return rows.compactMap { row in (try? row.get(at: 0, as: String?.self)) ?? nil }
+    }
+    try await connection.execute(script: last)
+    return []
+  }
+
+  func close() async { await connection.close() }
 }

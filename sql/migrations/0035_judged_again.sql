@@ -5,8 +5,10 @@
 -- A held job is a row of `scheduled` for a time that never comes, so that all that goes through waiting jobs (cancel, snooze,
 -- deadlines, retention) knows it; `held` says why. The policy of an attempt is its job's, unless `narrowed` has another.
 --
--- A claim and a change of policies must not pass each other: a claim holds a lock that it shares with other claims, and a
--- change takes it alone, and takes back what was claimed before it and has not started. The worker's start then finds no lease.
+-- A claim and a change of policies may pass each other, and nobody waits for the other: a producer or a worker that leaves a
+-- transaction open must not be able to keep a policy from changing. So each change has a number, a lease keeps the one its claim
+-- saw, and a start under an older number is judged once more. What was claimed before and has not begun is taken back at the change,
+-- as far as nobody has it locked, else at its start; the worker's start then finds no lease.
 
 set local role cordon_owner;
 set local search_path = cordon, pg_temp;
@@ -33,6 +35,12 @@ create table policy_meet (
   primary key (a, b)
 );
 
+-- The number of the last change.
+create table policy_epoch (epoch bigint not null);
+insert into policy_epoch values (1);
+
+alter table lease add column epoch bigint not null default 0;
+
 do $$
 declare
   named text;
@@ -46,10 +54,46 @@ begin
 end
 $$;
 
-create function policy_lock() returns bigint
-language plpgsql immutable security definer set search_path = cordon, pg_temp as $$
+-- Whoever looks at what is in force must see what was committed before the look, and not what was when its transaction began.
+create function require_read_committed() returns void
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 begin
-  return hashtext('cordon.policies');
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform refuse('25001', 'transaction', 'its isolation is ' || current_setting('transaction_isolation'),
+      'use read committed, PostgreSQL''s default');
+  end if;
+end
+$$;
+
+-- Why a job may not start at all, whatever its policy says; null for no reason. 0036 and 0037 know some.
+create function barred_because(tenant text, principal name, policy text, job uuid, specification jsonb) returns text
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+begin
+  return null;
+end
+$$;
+
+-- Until when a principal's jobs are put off; null for not at all.
+create function put_off_until(principal name) returns timestamptz
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+begin
+  return null;
+end
+$$;
+
+-- Whether either has anything to say of anybody. A claim asks this once.
+create function is_anybody_barred() returns boolean
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+begin
+  return false;
+end
+$$;
+
+-- Whether a worker is to be given nothing.
+create function is_barred(me worker) returns boolean
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+begin
+  return false;
 end
 $$;
 
@@ -113,7 +157,8 @@ $$;
 
 -- Leases jobs whose policy does not stand, or holds them. `attempts` are those about to begin. Those that this worker cannot run
 -- under the narrower policy go back for another.
-create function lease_narrowed(me worker, queue_name text, queue_id smallint, jobs uuid[], attempts smallint[]) returns table (
+create function lease_narrowed(
+  me worker, queue_name text, queue_id smallint, jobs uuid[], attempts smallint[], in_epoch bigint) returns table (
   job uuid, attempt int, token bigint, tenant text, queue text, enqueued_by name, specification jsonb, limits jsonb,
   policy text, document text, params text, lane int, rank bigint)
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
@@ -128,14 +173,22 @@ begin
   for j in
     select g.attempt as turn, p.lane as at_lane, p.rank as at_rank, w.*
     from unnest(jobs, attempts) g (job, attempt)
-    cross join lateral (select * from job where job.id = g.job offset 0) w cross join lateral place(w) p
+    cross join lateral (
+      select * from job where job.id = g.job and job.id between jobs[1] and jobs[cardinality(jobs)] offset 0) w
+    cross join lateral place(w) p
     order by w.id
   loop
     -- First, because it may be written down by this, and then the next statement sees it.
     in_force := (policy_for(j.tenant, queue_id)).digest;
     met := meet_policies(j.policy, in_force);
     select p.* into strict rules from policy p where p.digest = met;
-    why := held_because(j.specification, rules.document::jsonb);
+    if put_off_until(j.enqueued_by) is not null then
+      insert into scheduled (run_at, job, queue, lane, rank, attempt)
+      values (put_off_until(j.enqueued_by), j.id, queue_id, j.at_lane, j.at_rank, j.turn - 1);
+      continue;
+    end if;
+    why := coalesce(barred_because(j.tenant, j.enqueued_by, j.policy, j.id, j.specification),
+      barred_because(null, null, rules.digest, null, null), held_because(j.specification, rules.document::jsonb));
     if why is not null then
       insert into scheduled (run_at, job, queue, lane, rank, attempt)
       values ('infinity', j.id, queue_id, j.at_lane, j.at_rank, j.turn - 1);
@@ -146,13 +199,14 @@ begin
       continue;
     elsif not (me.missing <@ waived_controls(rules.document) and offers_needed(rules.document) <@ me.offers) then
       insert into ready (queue, lane, rank, job, attempt) values (queue_id, j.at_lane, j.at_rank, j.id, j.turn - 1);
+      perform wake(queue_id);
       continue;
     end if;
     select jsonb_object_agg(l.key, least(l.value::bigint, (a.amounts -> 'ceilings' ->> l.key)::bigint)) into limits
     from policy_amounts a cross join lateral jsonb_each_text(j.limits) l where a.policy = rules.digest;
     token := nextval('fencing_token') << 20 | (random() * 1048575)::int;
-    insert into lease (job, token, worker, attempt, queue, lane, rank, tenant, deadline_at)
-    values (j.id, token, me.id, j.turn, queue_id, j.at_lane, j.at_rank, j.tenant, clock_timestamp() + make_interval(
+    insert into lease (job, token, worker, attempt, queue, lane, rank, tenant, epoch, deadline_at)
+    values (j.id, token, me.id, j.turn, queue_id, j.at_lane, j.at_rank, j.tenant, in_epoch, clock_timestamp() + make_interval(
       secs => ((limits ->> 'wall_ms')::bigint + (limits ->> 'grace_ms')::bigint + j.margin_ms) / 1000.0));
     if rules.digest <> j.policy then
       insert into narrowed (job, attempt, policy) values (j.id, j.turn, rules.digest);
@@ -189,9 +243,11 @@ declare
   last uuid;
   -- The policy that nearly all jobs were accepted under, and others that are no wider; null where tenants or queues have their own.
   standing text[];
+  -- Before anything is looked at: a change that comes in between has another number, and the start looks again.
+  in_epoch constant bigint := (select p.epoch from policy_epoch p);
+  anybody_barred constant boolean := is_anybody_barred();
 begin
   perform set_config('synchronous_commit', 'off', true);
-  perform pg_advisory_xact_lock_shared(policy_lock());
   select array_agg(r.job order by r.job), array_agg(r.attempt + 1 order by r.job), min(r.queue)
   into ids, attempts, queue_id from ready r where r.ctid = any (chosen);
   -- So that the statement sets up the partitions with these jobs and not all there are.
@@ -214,9 +270,11 @@ begin
       select * from job where job.id = g.job and job.id between first and last offset 0) j
     where (j.start_before is null or j.start_before > clock_timestamp())
       and case when standing is null then policy_stands(j.policy, j.tenant, g.queue) else j.policy = any (standing) end
+      and (not anybody_barred or barred_because(j.tenant, j.enqueued_by, j.policy, j.id, j.specification) is null
+        and put_off_until(j.enqueued_by) is null)
   ), leased as (
-    insert into lease (job, token, worker, attempt, queue, lane, rank, tenant, deadline_at)
-    select t.id, t.token, me.id, t.attempt, t.queue, t.lane, t.rank, t.tenant,
+    insert into lease (job, token, worker, attempt, queue, lane, rank, tenant, epoch, deadline_at)
+    select t.id, t.token, me.id, t.attempt, t.queue, t.lane, t.rank, t.tenant, in_epoch,
       clock_timestamp() + make_interval(secs => ((t.limits ->> 'wall_ms')::bigint + (t.limits ->> 'grace_ms')::bigint
         + t.margin_ms) / 1000.0)
     from taken t
@@ -234,25 +292,92 @@ begin
     from unnest(ids, attempts) g (job, attempt)
     cross join lateral (select * from job where job.id = g.job offset 0) j
     where j.start_before <= clock_timestamp() and not exists (select from lease l where l.job = g.job);
-    select array_agg(g.job), array_agg(g.attempt) into ids, attempts
+    select array_agg(g.job order by g.job), array_agg(g.attempt order by g.job) into ids, attempts
     from unnest(ids, attempts) g (job, attempt)
     where not exists (select from lease l where l.job = g.job)
       and not exists (select from attempt a where a.job = g.job and a.attempt = g.attempt);
     if ids is not null then
-      return query select * from lease_narrowed(me, queue_name, queue_id, ids, attempts);
+      return query select * from lease_narrowed(me, queue_name, queue_id, ids, attempts, in_epoch);
     end if;
   end if;
 end
 $$;
 
--- As in 0034. What was held is judged anew by the claims to come, and what was claimed under a policy that no longer stands and has
--- not begun is claimed anew. (What runs is the kill switch's to end.)
+-- Puts attempts that have not begun back, as if they had not been claimed.
+create function recall(jobs uuid[]) returns int
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  queues smallint[];
+  count int;
+begin
+  with gone as (
+    delete from lease l where l.job = any (jobs) and l.started_at is null and not l.cancel returning l.*
+  ), noted as (
+    insert into audit (what, job, attempt, worker) select 'recalled', g.job, g.attempt, g.worker from gone g
+  ), forgotten as (
+    delete from narrowed n using gone g where n.job = g.job and n.attempt = g.attempt
+  ), again as (
+    insert into ready (queue, lane, rank, job, attempt)
+    select g.queue, g.lane, g.rank, g.job, g.attempt - 1 from gone g returning queue
+  )
+  select array_agg(distinct a.queue), count(*) into queues, count from again a;
+  perform wake(q) from unnest(queues) q;
+  return count;
+end
+$$;
+
+-- Of those attempts, the ones that have not begun and would not be given to this worker any more.
+create function unfit(me worker, jobs uuid[]) returns uuid[]
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+begin
+  return array(
+    select m.job from (
+      select l.job, j.tenant, j.enqueued_by, j.queue, j.policy, j.specification, coalesce(
+        (select n.policy from narrowed n where n.job = l.job and n.attempt = l.attempt), j.policy) as under
+      from lease l cross join lateral (select * from job where job.id = l.job offset 0) j
+      where l.job = any (jobs) and l.started_at is null and not l.cancel
+      for update of l skip locked) m
+    where is_barred(me) or barred_because(m.tenant, m.enqueued_by, m.policy, m.job, m.specification) is not null
+      or barred_because(null, null, m.under, null, null) is not null
+      or meet_policies(m.under, (policy_for(m.tenant, m.queue)).digest) <> m.under);
+end
+$$;
+
+-- Before attempts begin: those that were claimed before something changed are judged once more.
+create function judge_starts(me worker, jobs uuid[], tokens bigint[]) returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  now_epoch constant bigint := (select p.epoch from policy_epoch p);
+  old uuid[];
+  gone uuid[];
+begin
+  select array_agg(l.job) into old from unnest(jobs, tokens) g (job, token) join lease l on l.job = g.job and l.token = g.token
+  where l.worker = me.id and l.epoch <> now_epoch and l.started_at is null;
+  if old is null then
+    return;
+  end if;
+  gone := unfit(me, old);
+  if gone <> '{}' then
+    perform recall(gone);
+  end if;
+  update lease l set epoch = now_epoch where l.job = any (old) and l.started_at is null and l.job <> all (gone);
+end
+$$;
+
+-- As in 0034. What was held is judged anew by the claims to come, and what was claimed and has not begun is judged now. (What runs is the
+-- kill switch's to end.)
 create or replace function settle_policies() returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 declare
   pair record;
+  holder record;
+  gone uuid[];
 begin
-  perform pg_advisory_xact_lock(policy_lock());
+  perform require_read_committed();
+  update policy_epoch set epoch = epoch + 1;
   delete from policy_effective;
   for pair in
     select t.tenant, q.queue
@@ -263,22 +388,22 @@ begin
     values (pair.tenant, pair.queue, keep_policy(effective_document(nullif(pair.tenant, ''), nullif(pair.queue, 0::smallint))));
   end loop;
   with freed as (
-    delete from scheduled where run_at = 'infinity' returning queue, lane, rank, job, attempt
-  ), recalled as (
-    delete from lease l where l.started_at is null and not l.cancel and (
-      select meet_policies(m.under, (policy_for(m.tenant, m.queue)).digest) <> m.under
-      from (
-        select coalesce((select n.policy from narrowed n where n.job = l.job and n.attempt = l.attempt), j.policy) as under,
-          j.tenant, j.queue
-        from job j where j.id = l.job) m)
-    returning l.queue, l.lane, l.rank, l.job, (l.attempt - 1)::smallint as attempt, l.worker
-  ), noted as (
-    insert into audit (what, job, attempt, worker) select 'recalled', r.job, r.attempt + 1, r.worker from recalled r
+    delete from scheduled where ctid = any (array(
+      select s.ctid from scheduled s where s.run_at = 'infinity' for update skip locked))
+    returning queue, lane, rank, job, attempt
+  ), forgotten as (
+    delete from held h using freed f where h.job = f.job
   )
-  insert into ready (queue, lane, rank, job, attempt)
-  select f.queue, f.lane, f.rank, f.job, f.attempt from freed f
-  union all select r.queue, r.lane, r.rank, r.job, r.attempt from recalled r;
-  delete from held;
+  insert into ready (queue, lane, rank, job, attempt) select f.queue, f.lane, f.rank, f.job, f.attempt from freed f;
+  for holder in
+    select w as who, array_agg(l.job) as jobs from lease l join worker w on w.id = l.worker
+    where l.started_at is null and not l.cancel group by w.id
+  loop
+    gone := unfit(holder.who, holder.jobs);
+    if gone <> '{}' then
+      perform recall(gone);
+    end if;
+  end loop;
   perform wake(q.id) from queue q where exists (select from ready r where r.queue = q.id);
 end
 $$;
@@ -311,9 +436,19 @@ begin
         if parent = 'job' then
           delete from narrowed where job >= uuid7_floor(week.begins) and job < uuid7_floor(week.begins + interval '7 days');
         end if;$b$),
-      -- A worker that lacks what the policy in force does not waive any more is given nothing.
-      ('claim(bigint, int, int[], bigint[], int)', 'where me.missing <@ waived_controls(p.document)',
-        'where me.missing <@ waived_controls(p.document) and me.missing <@ waived_controls((current_policy()).document)')
+      -- A worker that lacks what the policy of now does not waive any more passes over such jobs, as over those of others.
+      ('claim(bigint, int, int[], bigint[], int)', '(select j.policy from job j where j.id = r.job) = any (allowed)',
+        '(select j.policy = any (allowed) and me.missing <@ waived_controls((policy_for(j.tenant, j.queue)).document)
+                    from job j where j.id = r.job)'),
+      ('claim(bigint, int, int[], bigint[], int)', 'or me.drained_at is not null then', 'or me.drained_at is not null or is_barred(me) then'),
+      ('own_worker(bigint)', 'select * into me from worker', E'perform require_read_committed();\n  select * into me from worker'),
+      ('start(bigint, uuid[], bigint[], text[])', 'with begun as (', E'perform judge_starts(me, jobs, tokens);\n  with begun as ('),
+      ('give_back(worker, uuid[], bigint[], boolean, text)', 'foreach queue_id in array', E'if exists (select from narrowed) then
+    delete from narrowed n where n.job = any (jobs)
+      and not exists (select from lease l where l.job = n.job and l.attempt = n.attempt)
+      and not exists (select from attempt a where a.job = n.job and a.attempt = n.attempt);
+  end if;
+  foreach queue_id in array')
     ) c (of, before, after)
   loop
     definition := pg_get_functiondef(change.of::regprocedure);
@@ -331,8 +466,9 @@ declare
   pinned text;
   setting text;
 begin
-  foreach pinned in array array['lease_rows(worker, text, tid[])', 'lease_narrowed(worker, text, smallint, uuid[], smallint[])',
-    'policy_stands(text, text, smallint)', 'meet_policies(text, text)']
+  foreach pinned in array array['lease_rows(worker, text, tid[])', 'lease_narrowed(worker, text, smallint, uuid[], smallint[], bigint)',
+    'policy_stands(text, text, smallint)', 'meet_policies(text, text)', 'recall(uuid[])', 'unfit(worker, uuid[])',
+    'judge_starts(worker, uuid[], bigint[])']
   loop
     foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
       execute format('alter function %s set %I = off', pinned, setting);

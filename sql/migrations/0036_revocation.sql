@@ -1,7 +1,7 @@
 -- The kill switch. A tenant, a principal, a policy, a program, a worker or a job is revoked, and from that commit on
 --
 --   nothing of it is accepted or starts: an enqueue is refused, what waits is held by the claim that meets it, what was claimed and has
---   not begun is taken back;
+--   not begun is taken back, there and then or at its start;
 --   what runs goes on (`drain`), stands still where it is (`freeze`), or is over (`kill`): its lease is gone and its last row is written
 --   in the same transaction, so whatever the worker says later comes too late, and what it publishes is withdrawn.
 --
@@ -9,6 +9,9 @@
 -- it asks by a heartbeat, whose answer names what is lost and what is frozen. Revoked workers are told CD403 and leave.
 --
 -- `revocation` is what was decided, and when; `revoked` is what is in force.
+--
+-- A revocation waits for nobody: a producer or a worker that keeps a row locked cannot keep it from being in force. What is locked at
+-- that moment is ended by whoever looks next: the operator's command looks again, and so does each heartbeat, for its worker's own.
 
 set local role cordon_owner;
 set local search_path = cordon, pg_temp;
@@ -53,22 +56,41 @@ begin
       from jsonb_array_elements_text(specification -> 'argv') with ordinality a (value, number))), 'hex');
   elsif jsonb_typeof(specification -> 'code') = 'string' then
     return 'sha256:' || encode(sha256(convert_to(specification ->> 'code', 'UTF8')), 'hex');
+  elsif specification -> 'code' ? 'text' then
+    return 'sha256:' || encode(sha256(convert_to(specification -> 'code' ->> 'text', 'UTF8')), 'hex');
   end if;
   return specification -> 'code' ->> 'blob';
 end
 $$;
 
--- Why a job may not start; null where nothing of it is revoked. `policy` may be that of an attempt.
-create function revocation_of(tenant text, principal name, policy text, job uuid, specification jsonb) returns text
+create or replace function is_anybody_barred() returns boolean
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+begin
+  return exists (select from revoked);
+end
+$$;
+
+-- `policy` may be that of an attempt.
+create or replace function barred_because(tenant text, principal name, policy text, job uuid, specification jsonb) returns text
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 begin
   return (
     select format('revoked: %s %s by %s: %s', r.kind, r.target, r.set_by, r.reason) from revoked r
-    where (r.kind, r.target) in (('tenant', revocation_of.tenant), ('principal', revocation_of.principal::text),
-        ('policy', revocation_of.policy), ('job', revocation_of.job::text))
-      or r.kind = 'code' and r.target = code_digest(revocation_of.specification)
+    where (r.kind, r.target) in (('tenant', barred_because.tenant), ('principal', barred_because.principal::text),
+        ('policy', barred_because.policy), ('job', barred_because.job::text))
+      or r.kind = 'code' and r.target = code_digest(barred_because.specification)
     order by r.kind, r.target limit 1);
+end
+$$;
+
+-- By its name, its number or its role, in whatever mode.
+create or replace function is_barred(me worker) returns boolean
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+begin
+  return exists (
+    select from revoked r
+    where (r.kind, r.target) in (('worker', me.name), ('worker', me.id::text), ('principal', me.role::text)));
 end
 $$;
 
@@ -113,20 +135,21 @@ end
 $$;
 
 -- The leases of what is revoked.
-create function leases_of(kind text, target text) returns table (job uuid, token bigint, worker bigint, started boolean)
+create function leases_of(kind text, target text, only_worker bigint default null) returns table (job uuid, token bigint)
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 begin
   return query
-    select l.job, l.token, l.worker, l.started_at is not null
+    select l.job, l.token
     from lease l cross join lateral (select * from job where job.id = l.job offset 0) j
-    where case leases_of.kind
+    where (only_worker is null or l.worker = only_worker) and case leases_of.kind
       when 'tenant' then l.tenant = target
       when 'principal' then j.enqueued_by = target or l.worker in (select w.id from worker w where w.role = target)
-      when 'policy' then coalesce(
-        (select n.policy from narrowed n where n.job = l.job and n.attempt = l.attempt), j.policy) = target
+      when 'policy' then target in (j.policy,
+        (select n.policy from narrowed n where n.job = l.job and n.attempt = l.attempt))
       when 'code' then target in (l.attribution ->> 'code', code_digest(j.specification))
       when 'worker' then l.worker in (select w.id from worker w where w.name = target or w.id::text = target)
+        or l.worker::text = target
       else l.job::text = target end;
 end
 $$;
@@ -142,16 +165,68 @@ begin
 end
 $$;
 
--- Revokes, or changes how. Says how many attempts were taken back before they began, frozen, and ended.
+-- Does to the leases of what is revoked what the mode says, as far as nobody has them locked; of one worker, or of all.
+create function enforce_revocations(only_worker bigint default null, out recalled int, out frozen int, out killed int)
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  r record;
+  owner record;
+  fresh uuid[];
+  begun uuid[];
+begin
+  perform require_read_committed();
+  recalled := 0;
+  frozen := 0;
+  killed := 0;
+  for r in select * from revoked order by kind, target loop
+    select array_agg(x.job) filter (where x.started_at is null), array_agg(x.job) filter (where x.started_at is not null)
+    into fresh, begun
+    from (
+      select l.* from lease l join leases_of(r.kind, r.target, only_worker) f on f.job = l.job and f.token = l.token
+      for update of l skip locked) x;
+    if fresh is not null then
+      recalled := recalled + recall(fresh);
+    end if;
+    continue when begun is null;
+    if r.mode = 'freeze' then
+      update lease l set frozen = true where l.job = any (begun) and not l.frozen;
+      frozen := frozen + (select count(*) from unnest(begun));
+    elsif r.mode = 'kill' then
+      -- What a revoked worker holds is not at fault itself: it is lost to it, and others' to run.
+      for owner in
+        select w as who, array_agg(l.job) as jobs, array_agg(l.token) as tokens from lease l join worker w on w.id = l.worker
+        where l.job = any (begun) and (r.kind = 'worker' or r.kind = 'principal' and w.role = r.target)
+        group by w.id
+      loop
+        perform give_back(owner.who, owner.jobs, owner.tokens, true, 'revoked: ' || r.reason);
+        killed := killed + cardinality(owner.jobs);
+      end loop;
+      killed := killed + end_revoked(begun, format('revoked: %s %s by %s: %s', r.kind, r.target, r.set_by, r.reason));
+    end if;
+  end loop;
+end
+$$;
+
+-- What no `freeze` holds any more goes on.
+create function thaw() returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+begin
+  update lease l set frozen = false
+  where l.frozen and not exists (
+    select from revoked r cross join lateral leases_of(r.kind, r.target) f where r.mode = 'freeze' and f.job = l.job);
+end
+$$;
+
+-- Revokes, or changes how. Says how many attempts were taken back before they began, frozen, and ended; and whether there is anything
+-- of that name, because one that is misspelt stops nobody.
 create function revoke(
-  kind text, target text, mode text, reason text, out recalled int, out frozen int, out killed int)
+  kind text, target text, mode text, reason text, out recalled int, out frozen int, out killed int, out is_known boolean)
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
   why constant text := left(regexp_replace(revoke.reason, '[\s[:cntrl:]]+', ' ', 'g'), 500);
-  gone record;
-  given worker;
-  hit uuid[];
 begin
   if not coalesce(revoke.kind in ('tenant', 'principal', 'policy', 'code', 'worker', 'job'), false) then
     perform refuse('22023', 'kind', shown(revoke.kind) || ' is unknown; use tenant, principal, policy, code, worker or job');
@@ -159,63 +234,40 @@ begin
     perform refuse('22023', 'mode', shown(revoke.mode) || ' is unknown; use drain, freeze or kill');
   elsif btrim(coalesce(why, '')) = '' then
     perform refuse('22023', 'reason', 'is missing; it stands in every record of what is ended');
-  elsif not coalesce(case revoke.kind
+  end if;
+  if revoke.kind = 'job' then
+    revoke.target := lower(revoke.target);
+  end if;
+  if not coalesce(case revoke.kind
+    when 'tenant' then revoke.target ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'
+    when 'job' then revoke.target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+    when 'policy' then revoke.target ~ '^sha256:[0-9a-f]{64}$'
+    when 'code' then revoke.target ~ '^sha256:[0-9a-f]{64}$'
+    else octet_length(revoke.target) between 1 and 128 end, false) then
+    perform refuse('22023', revoke.kind, shown(revoke.target) || ' is no name of one');
+  end if;
+  perform require_read_committed();
+  is_known := case revoke.kind
     when 'tenant' then exists (select from principal p where p.tenant = revoke.target)
+      or exists (select from lane n where n.tenant = revoke.target)
     when 'principal' then exists (select from principal p where p.role = revoke.target)
       or exists (select from worker w where w.role = revoke.target)
     when 'policy' then exists (select from policy p where p.digest = revoke.target)
-    when 'code' then revoke.target ~ '^sha256:[0-9a-f]{64}$'
     when 'worker' then exists (select from worker w where w.name = revoke.target or w.id::text = revoke.target)
-    else revoke.target ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-      and exists (select from job j where j.id = revoke.target::uuid) end, false) then
-    perform refuse('CD404', revoke.kind, shown(revoke.target) || ' is unknown');
-  end if;
-  -- Claims that came before have committed, and those that come later see what is written here.
-  perform pg_advisory_xact_lock(policy_lock());
+    when 'job' then exists (select from job j where j.id = revoke.target::uuid)
+    -- A program that nobody has run yet may well be revoked.
+    else true end;
   insert into revocation (kind, target, mode, reason) values (revoke.kind, revoke.target, revoke.mode, why);
   insert into revoked as r (kind, target, mode, reason) values (revoke.kind, revoke.target, revoke.mode, why)
   on conflict (kind, target) do update
     set (mode, reason, since, set_by) = (excluded.mode, excluded.reason, excluded.since, excluded.set_by);
+  -- What was claimed before is judged at its start.
+  update policy_epoch set epoch = epoch + 1;
   insert into audit (what, detail) values ('revoked', jsonb_build_object('kind', revoke.kind, 'target', revoke.target,
     'mode', revoke.mode, 'reason', why));
-
-  with back as (
-    delete from lease l using leases_of(revoke.kind, revoke.target) f
-    where l.job = f.job and l.token = f.token and not f.started and not l.cancel returning l.*
-  ), noted as (
-    insert into audit (what, job, attempt, worker) select 'recalled', b.job, b.attempt, b.worker from back b
-  ), again as (
-    insert into ready (queue, lane, rank, job, attempt)
-    select b.queue, b.lane, b.rank, b.job, b.attempt - 1 from back b returning 1
-  )
-  select count(*) into recalled from again;
-  frozen := 0;
-  killed := 0;
-  if revoke.kind = 'worker' and revoke.mode <> 'freeze' then
-    update worker w set drained_at = coalesce(w.drained_at, clock_timestamp()),
-      drained_reason = coalesce(w.drained_reason, 'revoked: ' || why)
-    where w.name = revoke.target or w.id::text = revoke.target;
-  end if;
-  if revoke.mode = 'freeze' then
-    update lease l set frozen = true from leases_of(revoke.kind, revoke.target) f
-    where l.job = f.job and l.token = f.token and not l.frozen;
-    get diagnostics frozen = row_count;
-  elsif revoke.mode = 'kill' then
-    -- What a revoked worker holds is not at fault itself: it is lost to it, and others' to run.
-    for gone in
-      select w as who, array_agg(l.job) as jobs, array_agg(l.token) as tokens from worker w join lease l on l.worker = w.id
-      where revoke.kind = 'worker' and (w.name = revoke.target or w.id::text = revoke.target)
-        or revoke.kind = 'principal' and w.role = revoke.target
-      group by w.id
-    loop
-      given := gone.who;
-      perform give_back(given, gone.jobs, gone.tokens, true, 'revoked: ' || why);
-      killed := killed + cardinality(gone.jobs);
-    end loop;
-    if revoke.kind <> 'worker' then
-      hit := array(select f.job from leases_of(revoke.kind, revoke.target) f);
-      killed := killed + end_revoked(hit, format('revoked: %s %s by %s: %s', revoke.kind, revoke.target, session_user, why));
-    end if;
+  select e.recalled, e.frozen, e.killed into recalled, frozen, killed from enforce_revocations() e;
+  if revoke.mode <> 'freeze' then
+    perform thaw();
   end if;
   perform pg_notify('cordon_cancel', 'revoked');
 end
@@ -228,7 +280,7 @@ language plpgsql volatile security definer set search_path = cordon, pg_temp as 
 declare
   why constant text := left(regexp_replace(coalesce(lift_revocation.reason, ''), '[\s[:cntrl:]]+', ' ', 'g'), 500);
 begin
-  perform pg_advisory_xact_lock(policy_lock());
+  perform require_read_committed();
   delete from revoked r where r.kind = lift_revocation.kind and r.target = lift_revocation.target;
   if not found then
     return false;
@@ -236,10 +288,7 @@ begin
   insert into revocation (kind, target, reason) values (lift_revocation.kind, lift_revocation.target, why);
   insert into audit (what, detail) values ('revocation_lifted', jsonb_build_object('kind', lift_revocation.kind,
     'target', lift_revocation.target, 'reason', why));
-  -- Unless another one holds it still.
-  update lease l set frozen = false
-  where l.frozen and not exists (
-    select from revoked r cross join lateral leases_of(r.kind, r.target) f where r.mode = 'freeze' and f.job = l.job);
+  perform thaw();
   perform settle_policies();
   perform pg_notify('cordon_cancel', 'lifted');
   return true;
@@ -270,20 +319,38 @@ begin
 end
 $$;
 
--- Programs whose digest is known only now: a start under a revoked one ends the attempt.
-create function end_revoked_starts(jobs uuid[], tokens bigint[], known jsonb[]) returns void
+-- Programs whose digest is known only now: of a revoked one nothing begins. It is over under `kill`, else it is held.
+create function end_revoked_starts(me worker, jobs uuid[], tokens bigint[], known jsonb[]) returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
   hit record;
+  why text;
 begin
   for hit in
-    select array_agg(l.job) as jobs, r.set_by, r.target, r.reason
+    select array_agg(l.job) as jobs, r.mode, r.set_by, r.target, r.reason
     from unnest(jobs, tokens, known) g (job, token, known) join lease l on l.job = g.job and l.token = g.token
     join revoked r on r.kind = 'code' and r.target = g.known ->> 'code'
-    group by r.set_by, r.target, r.reason
+    where l.worker = me.id and l.started_at is null and not l.cancel
+    group by r.mode, r.set_by, r.target, r.reason
   loop
-    perform end_revoked(hit.jobs, format('revoked: code %s by %s: %s', hit.target, hit.set_by, hit.reason));
+    why := format('revoked: code %s by %s: %s', hit.target, hit.set_by, hit.reason);
+    if hit.mode = 'kill' then
+      perform end_revoked(hit.jobs, why);
+      continue;
+    end if;
+    with gone as (
+      delete from lease l where l.job = any (hit.jobs) and l.worker = me.id and l.started_at is null returning l.*
+    ), noted as (
+      insert into audit (what, job, attempt, worker, detail)
+      select 'held', g.job, g.attempt, me.id, jsonb_build_object('reason', why) from gone g
+    ), later as (
+      insert into scheduled (run_at, job, queue, lane, rank, attempt)
+      select 'infinity', g.job, g.queue, g.lane, g.rank, g.attempt - 1 from gone g
+    )
+    insert into held as h (job, policy, reason)
+    select g.job, (select j.policy from job j where j.id = g.job), why from gone g
+    on conflict (job) do update set reason = excluded.reason, since = excluded.since;
   end loop;
 end
 $$;
@@ -299,18 +366,9 @@ begin
       ('enqueue_jobs(principal, text, text, jsonb[], text, timestamptz, int, timestamptz, text, uuid[], text, uuid, uuid)',
         'perform check_priority(enqueue_jobs.priority);',
         E'perform refuse_revoked(me, rules.digest);\n  perform check_priority(enqueue_jobs.priority);'),
-      ('lease_rows(worker, text, tid[])', 'standing text[];',
-        E'standing text[];\n  anything_revoked constant boolean := exists (select from revoked);'),
-      ('lease_rows(worker, text, tid[])', 'else j.policy = any (standing) end',
-        'else j.policy = any (standing) end
-      and (not anything_revoked or revocation_of(j.tenant, j.enqueued_by, j.policy, j.id, j.specification) is null)'),
-      ('lease_narrowed(worker, text, smallint, uuid[], smallint[])',
-        'why := held_because(j.specification, rules.document::jsonb);',
-        'why := coalesce(revocation_of(j.tenant, j.enqueued_by, j.policy, j.id, j.specification),
-      revocation_of(null, null, rules.digest, null, null), held_because(j.specification, rules.document::jsonb));'),
       ('start(bigint, uuid[], bigint[], text[])', 'with begun as (',
         E'if exists (select from revoked r where r.kind = ''code'') then
-    perform end_revoked_starts(jobs, tokens, known);
+    perform end_revoked_starts(me, jobs, tokens, known);
   end if;
   with begun as ('),
       ('own_worker(bigint)', 'return me;',
@@ -322,13 +380,17 @@ begin
         'if exists (select from revoked) and worker_revocation(me) is not null then
     perform refuse(''CD403'', ''worker'', worker_revocation(me));
   end if;
+  if exists (select from revoked) then
+    perform enforce_revocations(me.id);
+  end if;
   select array_agg(u.job), array_agg(u.token)'),
+      ('rescue(int)', 'where l.deadline_at < clock_timestamp() or', 'where l.deadline_at < clock_timestamp() and not l.frozen or'),
       ('heartbeat(bigint, uuid[], bigint[])', $a$case when l.job is null then 'lost' else 'cancel' end$a$,
         $b$case when l.job is null then 'lost' when l.cancel then 'cancel' else 'freeze' end$b$),
       ('heartbeat(bigint, uuid[], bigint[])', 'where l.job is null or l.cancel;', 'where l.job is null or l.cancel or l.frozen;'),
       ('register_worker(text, text, text, text[], int, float8, text[], text[])',
         'select * into me from principal p where p.role = session_user;',
-        'if exists (select from revoked r where r.mode = ''kill'' and (r.kind, r.target) in (
+        'if exists (select from revoked r where (r.kind, r.target) in (
     (''worker'', register_worker.name), (''principal'', session_user::text))) then
     perform refuse(''CD403'', ''worker'', format(''%s of role %s is revoked'', shown(register_worker.name), shown(session_user::text)));
   end if;
@@ -344,7 +406,8 @@ begin
 end
 $$;
 
-grant execute on function revoke(text, text, text, text), lift_revocation(text, text, text) to cordon_operator;
+grant execute on function revoke(text, text, text, text), lift_revocation(text, text, text), enforce_revocations(bigint)
+  to cordon_operator;
 grant execute on function revocations(boolean) to cordon_operator, cordon_auditor;
 grant execute on function revocation_epoch() to cordon_worker;
 
@@ -353,8 +416,8 @@ declare
   pinned text;
   setting text;
 begin
-  foreach pinned in array array['leases_of(text, text)', 'end_revoked(uuid[], text)', 'revocation_of(text, name, text, uuid, jsonb)',
-    'revocation_epoch()']
+  foreach pinned in array array['leases_of(text, text, bigint)', 'end_revoked(uuid[], text)', 'enforce_revocations(bigint)',
+    'barred_because(text, name, text, uuid, jsonb)', 'revocation_epoch()', 'thaw()']
   loop
     foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
       execute format('alter function %s set %I = off', pinned, setting);
