@@ -7,7 +7,8 @@ import Store
 struct FaultRun {
   let fleet: Fleet
   let plan: FaultPlan
-  /// How long the fleet may take to finish what it owes once all is well again.
+  /// How long the fleet may take to finish anything of what it owes once all is well again. A long script leaves much behind, and
+  /// how much is no fault; to stand still is one.
   let patience: Duration
   let report: @Sendable (String) -> Void
 
@@ -30,6 +31,22 @@ struct FaultRun {
 
   private static let producers = 4
 
+  /// Nothing is owed and all is settled, or nothing has moved for as long as patience lasts.
+  private func waitUntilSettled() async throws -> (owed: Int?, unsettled: [String]) {
+    var least = Int.max
+    var limit = ContinuousClock.now + patience
+    while true {
+      let (owed, unsettled) = (try? await fleet.owed(), fleet.unsettled())
+      if owed == 0 && unsettled.isEmpty || .now >= limit { return (owed, unsettled) }
+      let left = (owed ?? .max / 2) + unsettled.count
+      if left < least {
+        least = left
+        limit = .now + patience
+      }
+      try await Task.sleep(for: .milliseconds(200))
+    }
+  }
+
   func perform() async throws -> Outcome {
     let began = try await fleet.moment()
     let clock = ContinuousClock.now
@@ -50,12 +67,8 @@ struct FaultRun {
     end.raise()
     for task in producing { try await task.value }
     try await fleet.pauseSchedule()
-    let limit = ContinuousClock.now + patience
-    while .now < limit, (try? await fleet.owed()) != 0 || !fleet.unsettled().isEmpty {
-      try await Task.sleep(for: .milliseconds(200))
-    }
+    let (owed, unsettled) = try await waitUntilSettled()
     var findings: [String] = []
-    let (owed, unsettled) = (try? await fleet.owed(), fleet.unsettled())
     if owed != 0 || !unsettled.isEmpty {
       findings.append(
         "broken: a fleet that is well finishes what it owes: "

@@ -20,7 +20,7 @@ struct Faults: AsyncParsableCommand {
   var kind: [String] = []
   @Option(help: "Workers.")
   var workers = 3
-  @Option(help: "How many seconds the fleet has to finish what it owes.")
+  @Option(help: "How many seconds the fleet may finish nothing of what it owes.")
   var patience = 120
   @Option(help: "SQL to run once the schema is there, such as a function without its fence: the checker has to see it.")
   var sql: String?
