@@ -345,8 +345,9 @@ begin
 end
 $$;
 
--- Before attempts begin: those that were claimed before something changed are judged once more.
-create function judge_starts(me worker, jobs uuid[], tokens bigint[]) returns void
+-- Attempts that were claimed before something changed are judged once more: what does not fit goes back, the rest is of the
+-- present number. Says whether there were any.
+create function judge_starts(me worker, jobs uuid[], tokens bigint[]) returns boolean
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
@@ -357,13 +358,67 @@ begin
   select array_agg(l.job) into old from unnest(jobs, tokens) g (job, token) join lease l on l.job = g.job and l.token = g.token
   where l.worker = me.id and l.epoch <> now_epoch and l.started_at is null;
   if old is null then
-    return;
+    return false;
   end if;
   gone := unfit(me, old);
   if gone <> '{}' then
     perform recall(gone);
   end if;
   update lease l set epoch = now_epoch where l.job = any (old) and l.started_at is null and l.job <> all (gone);
+  return true;
+end
+$$;
+
+-- What may not begin although its claim was right. 0036 knows some.
+create function bar_starts(me worker, jobs uuid[], tokens bigint[], known jsonb[]) returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+begin
+end
+$$;
+
+-- As in 0028, and: nothing begins under the number of an older state.
+create or replace function start(worker bigint, jobs uuid[], tokens bigint[], attributions text[]) returns setof uuid
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  me constant worker := own_worker(start.worker);
+  known jsonb[];
+  strangers jsonb[];
+  begun uuid[] := '{}';
+  batch uuid[];
+begin
+  -- Parsed one by one: a cast of the whole array would write it out as a text once more.
+  select array_agg(g.a), array_agg(g.a) filter (where jsonb_typeof(g.a) <> 'object') into known, strangers
+  from (select a::jsonb from unnest(attributions) a offset 0) g;
+  if strangers is not null then
+    perform refuse('22023', 'attribution', shown(strangers[1]) || ' is no object');
+  end if;
+  perform bar_starts(me, jobs, tokens, known);
+  -- Once, unless something changed since the claim, or changes while this is under way.
+  loop
+    with begun as (
+      update lease l set started_at = clock_timestamp(), deadline_at = clock_timestamp() + (l.deadline_at - l.claimed_at),
+        attribution = g.known
+      from unnest(jobs, tokens, known) g (job, token, known)
+      where l.job = g.job and l.token = g.token and l.worker is not distinct from me.id and not l.cancel and l.started_at is null
+        and l.epoch = (select p.epoch from policy_epoch p)
+      returning l.job, l.attempt, l.token
+    ), noted as (
+      insert into audit (what, job, attempt, worker, detail)
+      select 'started', b.job, b.attempt, me.id, jsonb_build_object('token', b.token, 'host', me.host) from begun b
+    )
+    select array_agg(b.job) into batch from begun b;
+    begun := begun || coalesce(batch, '{}');
+    exit when cardinality(begun) >= cardinality(jobs) or not judge_starts(me, jobs, tokens);
+  end loop;
+  return query select b from unnest(begun) b;
+  -- What had begun already is asked for again by who did not hear the answer.
+  if cardinality(begun) < cardinality(jobs) then
+    return query
+      select l.job from unnest(jobs, tokens) g (job, token) join lease l on l.job = g.job and l.token = g.token
+      where l.worker is not distinct from me.id and not l.cancel and l.started_at is not null and l.job <> all (begun)
+      for update of l;
+  end if;
 end
 $$;
 
@@ -442,7 +497,6 @@ begin
                     from job j where j.id = r.job)'),
       ('claim(bigint, int, int[], bigint[], int)', 'or me.drained_at is not null then', 'or me.drained_at is not null or is_barred(me) then'),
       ('own_worker(bigint)', 'select * into me from worker', E'perform require_read_committed();\n  select * into me from worker'),
-      ('start(bigint, uuid[], bigint[], text[])', 'with begun as (', E'perform judge_starts(me, jobs, tokens);\n  with begun as ('),
       ('give_back(worker, uuid[], bigint[], boolean, text)', 'foreach queue_id in array', E'if exists (select from narrowed) then
     delete from narrowed n where n.job = any (jobs)
       and not exists (select from lease l where l.job = n.job and l.attempt = n.attempt)
@@ -468,12 +522,15 @@ declare
 begin
   foreach pinned in array array['lease_rows(worker, text, tid[])', 'lease_narrowed(worker, text, smallint, uuid[], smallint[], bigint)',
     'policy_stands(text, text, smallint)', 'meet_policies(text, text)', 'recall(uuid[])', 'unfit(worker, uuid[])',
-    'judge_starts(worker, uuid[], bigint[])']
+    'judge_starts(worker, uuid[], bigint[])',
+    'start(bigint, uuid[], bigint[], text[])']
   loop
     foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
       execute format('alter function %s set %I = off', pinned, setting);
     end loop;
   end loop;
   alter function lease_rows(worker, text, tid[]) set enable_hashjoin = off;
+  alter function start(bigint, uuid[], bigint[], text[]) set enable_hashjoin = off;
+  alter function start(bigint, uuid[], bigint[], text[]) set plan_cache_mode = force_generic_plan;
 end
 $$;

@@ -320,13 +320,16 @@ end
 $$;
 
 -- Programs whose digest is known only now: of a revoked one nothing begins. It is over under `kill`, else it is held.
-create function end_revoked_starts(me worker, jobs uuid[], tokens bigint[], known jsonb[]) returns void
+create or replace function bar_starts(me worker, jobs uuid[], tokens bigint[], known jsonb[]) returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
   hit record;
   why text;
 begin
+  if not exists (select from revoked r where r.kind = 'code') then
+    return;
+  end if;
   for hit in
     select array_agg(l.job) as jobs, r.mode, r.set_by, r.target, r.reason
     from unnest(jobs, tokens, known) g (job, token, known) join lease l on l.job = g.job and l.token = g.token
@@ -366,11 +369,6 @@ begin
       ('enqueue_jobs(principal, text, text, jsonb[], text, timestamptz, int, timestamptz, text, uuid[], text, uuid, uuid)',
         'perform check_priority(enqueue_jobs.priority);',
         E'perform refuse_revoked(me, rules.digest);\n  perform check_priority(enqueue_jobs.priority);'),
-      ('start(bigint, uuid[], bigint[], text[])', 'with begun as (',
-        E'if exists (select from revoked r where r.kind = ''code'') then
-    perform end_revoked_starts(me, jobs, tokens, known);
-  end if;
-  with begun as ('),
       ('own_worker(bigint)', 'return me;',
         'if exists (select from revoked) and worker_revocation(me) is not null then
     perform refuse(''CD403'', ''worker'', worker_revocation(me));
