@@ -22,9 +22,11 @@ public enum AddressReach: String, Sendable, CaseIterable {
 
   /// The first that contains an address decides.
   static let blocks: [(block: AddressBlock, reach: AddressReach)] = [
-    // Amazon, Google, Azure, Oracle, DigitalOcean, OpenStack; Amazon's containers and pods; Azure's host; Alibaba; Oracle's other.
+    // Amazon, Google, Azure, Oracle, DigitalOcean, OpenStack; Amazon's containers and pods; Azure's host; Alibaba; Oracle's other;
+    // Scaleway; Tencent.
     ("169.254.169.254/32", metadata), ("169.254.170.2/32", metadata), ("169.254.170.23/32", metadata),
     ("168.63.129.16/32", metadata), ("100.100.100.200/32", metadata), ("192.0.0.192/32", metadata),
+    ("169.254.42.42/32", metadata), ("fd00:42::42/128", metadata), ("169.254.0.23/32", metadata),
     ("fd00:ec2::254/128", metadata), ("fd00:ec2::23/128", metadata), ("fd20:ce::254/128", metadata),
     ("0.0.0.0/8", reserved), ("10.0.0.0/8", .private), ("100.64.0.0/10", .private), ("127.0.0.0/8", loopback),
     ("169.254.0.0/16", linkLocal), ("172.16.0.0/12", .private), ("192.0.0.0/24", reserved), ("192.0.2.0/24", reserved),

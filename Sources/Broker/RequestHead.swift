@@ -107,6 +107,7 @@ public struct RequestHead: Equatable, Sendable {
     guard lines.count <= Self.mostFields else { throw Refusal("more than \(Self.mostFields) fields") }
     var found: [Field] = []
     for line in lines { found.append(try Self.field(line)) }
+    try Self.refuseHopByHop(found)
     method = String(decoding: requestLine[0], as: UTF8.self)
     fields = found
     framing = try Self.framing(found)
@@ -121,6 +122,25 @@ public struct RequestHead: Equatable, Sendable {
     guard !name.isEmpty, name.allSatisfy(isToken) else { throw Refusal("a field whose name is no token") }
     let value = line[(colon + 1)...].drop { $0 == 32 || $0 == 9 }.reversed().drop { $0 == 32 || $0 == 9 }.reversed()
     return Field(name: String(decoding: name, as: UTF8.self), value: String(decoding: value, as: UTF8.self))
+  }
+
+  /// Fields by which the next hop would be told to read the request, or what follows it, otherwise than it was judged.
+  private static let overriding: Set = [
+    "upgrade", "http2-settings", "x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override",
+    "x-method-override", "x-forwarded-host", "forwarded",
+  ]
+
+  private static func refuseHopByHop(_ fields: [Field]) throws(Refusal) {
+    for field in fields {
+      let name = field.name.lowercased()
+      // `Content_Length` is a field of its own here, and Content-Length to some gateways.
+      guard !name.contains("_") else { throw Refusal("a field with an underscore in its name") }
+      guard !overriding.contains(name) else { throw Refusal("the field \(name), which changes what a request means") }
+      // What Connection names is taken away by the next hop: Host and Content-Length, too.
+      guard name != "connection" || ["close", "keep-alive"].contains(field.value.lowercased()) else {
+        throw Refusal("a Connection other than close or keep-alive")
+      }
+    }
   }
 
   private static func values(_ name: String, _ fields: [Field]) -> [String] {
@@ -177,6 +197,7 @@ public struct RequestHead: Equatable, Sendable {
   /// A path that means the same to whoever decodes or tidies it first.
   private static func checked(_ target: String) throws(Refusal) -> String {
     let bytes = Array(target.utf8)
+    var decoded: [UInt8] = []
     for (index, byte) in bytes.enumerated() {
       // RFC 3986's characters; a fragment is not sent.
       let plain = "-._~!$&'()*+,;=:@/?%".utf8
@@ -184,21 +205,32 @@ public struct RequestHead: Equatable, Sendable {
         (0x30...0x39).contains(byte) || (0x41...0x5a).contains(byte) || (0x61...0x7a).contains(byte)
         || plain.contains(byte)
       guard isAllowed else { throw Refusal("a target with a character that must be encoded") }
-      guard byte == UInt8(ascii: "%") else { continue }
+      guard byte == UInt8(ascii: "%") else {
+        // The digits behind a percent sign are decoded with it.
+        if !bytes[max(0, index - 2)..<index].contains(UInt8(ascii: "%")) { decoded.append(byte) }
+        continue
+      }
       let digits = bytes[min(index + 1, bytes.count)..<min(index + 3, bytes.count)]
       guard digits.count == 2, let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 16) else {
         throw Refusal("a target with a percent sign that encodes nothing")
       }
-      // Slash, backslash, dot, NUL and other control characters, percent: those that change what a path means when decoded.
-      guard value > 31, value != 127, !"/\\.%".utf8.contains(value) else {
-        throw Refusal("a target that hides a slash, a dot, a percent sign or a control character")
+      // Slash, backslash, dot, semicolon, NUL and other control characters, percent: those that change what a path means when
+      // decoded.
+      guard value > 31, value != 127, !"/\\.%;".utf8.contains(value) else {
+        throw Refusal("a target that hides a slash, a dot, a semicolon, a percent sign or a control character")
       }
+      decoded.append(value)
+    }
+    guard String(validating: decoded, as: UTF8.self) != nil else {
+      throw Refusal("a target that encodes what is no UTF-8")
     }
     let path = target.prefix { $0 != "?" }
     let parts = path.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
-    guard parts.dropLast().allSatisfy({ !$0.isEmpty }), !parts.contains("."), !parts.contains("..") else {
-      throw Refusal("a path with an empty part, or one of dots")
-    }
+    // Some servers take what follows a semicolon away before they look at the part: `..;x` is `..` to them.
+    let names = parts.map { $0.prefix { $0 != ";" } }
+    guard names.dropLast().allSatisfy({ !$0.isEmpty }), !names.contains("."), !names.contains(".."),
+      names.last?.isEmpty != true || parts.last?.isEmpty == true
+    else { throw Refusal("a path with an empty part, or one of dots") }
     return target
   }
 

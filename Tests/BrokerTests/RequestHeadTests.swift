@@ -69,6 +69,11 @@ import Testing
       "POST / HTTP/1.1\r\nHost: a.b\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: a.b\r\nTransfer-Encoding: \u{b}chunked\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: a.b\r\nContent-Length: 99999999999999999999\r\n\r\n",
+      "POST / HTTP/1.1\r\nHost: a.b\r\nContent_Length: 1\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a.b\r\nUpgrade: h2c\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a.b\r\nConnection: close, Host\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a.b\r\nX-HTTP-Method-Override: PUT\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a.b\r\nX-Original-URL: /admin\r\n\r\n",
     ])
   func ambiguous(text: String) {
     guard case .refused(let reason) = read(text) else {
@@ -84,6 +89,7 @@ import Testing
       "/a/../b", "/..", "/./a", "/a//b", "//a", "/%2e%2e/b", "/a%2Fb", "/a%5cb", "/a%00", "/a%", "/a%2", "/a%zz",
       "/a%252e", "/a\\b",
       "/a b", "/a\"b", "/a<b>", "/a#b", "/{a}", "/a|b", "/a^b", "/a`b", "/?a=%2e", "/a%0d%0aX:%20y",
+      "/public/..;/admin", "/x/.;a/b", "/;/a", "/a/;x", "/a%3b", "/%c0%ae%c0%ae/b", "/%e0%80%af", "/%ff",
     ])
   func paths(target: String) {
     guard case .refused = read("GET \(target) HTTP/1.1\r\nHost: a.b\r\n\r\n") else {
@@ -92,7 +98,10 @@ import Testing
     }
   }
 
-  @Test(arguments: ["/", "/a/", "/a/b.c", "/a?b=/../c", "/a%20b", "/~x/(y)!", "/..a/b..", "/a;v=1", "/@scope/pkg"])
+  @Test(arguments: [
+    "/", "/a/", "/a/b.c", "/a?b=/../c", "/a%20b", "/~x/(y)!", "/..a/b..", "/a;v=1", "/@scope/pkg", "/%C3%BC",
+    "/a;v=1/b",
+  ])
   func plainPaths(target: String) {
     guard case .head(let head, _) = read("GET \(target) HTTP/1.1\r\nHost: a.b\r\n\r\n") else {
       Issue.record("\(target)")

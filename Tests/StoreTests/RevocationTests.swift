@@ -245,6 +245,49 @@ import Testing
     await claiming.close()
   }
 
+  /// A start that waited for somebody's row looks again at what came meanwhile.
+  @Test func aStartThatWaited() async throws {
+    let scene = try await scene()
+    let store = scene.worker.member.store
+    let claim = try #require(try await store.claim(worker: scene.worker.id, limit: 1).first)
+    let cancelling = try await Session(scene.producer.role)
+    try await cancelling.run("begin; select cordon.cancel('\(claim.job)')")
+    let starting = Task {
+      do { return try await store.start(worker: scene.worker.id, plain([claim])) } catch let error as PostgresError {
+        // What a worker asks again.
+        guard error.sqlState == "40001" else { throw error }
+        return try await store.start(worker: scene.worker.id, plain([claim]))
+      }
+    }
+    try await Task.sleep(for: .milliseconds(300))
+    _ = try await scene.boss.store.revoke(.job, claim.job.description, mode: .drain, reason: "now")
+    try await cancelling.run("rollback")
+    #expect(try await starting.value.isEmpty)
+    #expect(try await admin("select count(*) from cordon.lease where started_at is not null") == ["1"])
+    #expect(try await store.claim(worker: scene.worker.id, limit: 5).isEmpty)
+    #expect(try await record(claim.job, scene)["state"] == .string("held"))
+    await cancelling.close()
+  }
+
+  /// A frozen job whose row a producer keeps locked, and one whose child it keeps locked, hold up no kill.
+  @Test func nobodyHoldsUpAKill() async throws {
+    let scene = try await scene()
+    _ = try await scene.boss.store.revoke(.job, scene.running.job.description, mode: .freeze, reason: "a look")
+    let session = try await Session(scene.producer.role)
+    try await session.run("begin; select cordon.cancel('\(scene.running.job)')")
+    let begin = ContinuousClock.now
+    _ = try await scene.boss.store.revoke(.job, scene.running.job.description, mode: .kill, reason: "enough")
+    try await session.run("rollback")
+    let child = try await scene.producer.column(
+      "select cordon.enqueue('default', '\(sleepJob)', after => array['\(scene.running.job)']::uuid[])::text")
+    try await session.run("begin; select cordon.cancel('\(child[0] ?? "")')")
+    let blocked = try await scene.boss.store.enforceRevocations()
+    #expect(blocked.killed == 0 && ContinuousClock.now - begin < .seconds(5).patiently)
+    try await session.run("rollback")
+    #expect(try await scene.boss.store.enforceRevocations().killed == 1)
+    await session.close()
+  }
+
   /// A snapshot from before a revocation is none to work by.
   @Test func oldSnapshotsAreRefused() async throws {
     let scene = try await scene()

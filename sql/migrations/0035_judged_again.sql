@@ -169,6 +169,7 @@ declare
   met text;
   rules policy;
   why text;
+  set_aside boolean := false;
 begin
   for j in
     select g.attempt as turn, p.lane as at_lane, p.rank as at_rank, w.*
@@ -185,6 +186,7 @@ begin
     if put_off_until(j.enqueued_by) is not null then
       insert into scheduled (run_at, job, queue, lane, rank, attempt)
       values (put_off_until(j.enqueued_by), j.id, queue_id, j.at_lane, j.at_rank, j.turn - 1);
+      set_aside := true;
       continue;
     end if;
     why := coalesce(barred_because(j.tenant, j.enqueued_by, j.policy, j.id, j.specification),
@@ -196,6 +198,7 @@ begin
       on conflict (job) do update set policy = excluded.policy, reason = excluded.reason, since = excluded.since;
       insert into audit (what, job, attempt, detail)
       values ('held', j.id, j.turn, jsonb_build_object('policy', in_force, 'reason', why));
+      set_aside := true;
       continue;
     elsif not (me.missing <@ waived_controls(rules.document) and offers_needed(rules.document) <@ me.offers) then
       insert into ready (queue, lane, rank, job, attempt) values (queue_id, j.at_lane, j.at_rank, j.id, j.turn - 1);
@@ -224,6 +227,10 @@ begin
     rank := j.at_rank;
     return next;
   end loop;
+  if set_aside then
+    -- They took the places of others in this claim, who must not wait for a poll.
+    perform pg_notify('cordon_ready', queue_name);
+  end if;
 end
 $$;
 
@@ -260,6 +267,9 @@ begin
   -- Of an attempt that was claimed before, under another policy, and given back before it began.
   if exists (select from narrowed) then
     delete from narrowed n using unnest(ids, attempts) g (job, attempt) where n.job = g.job and n.attempt = g.attempt;
+  end if;
+  if exists (select from held) then
+    delete from held h where h.job = any (ids);
   end if;
   return query with gone as (
     delete from ready r where r.ctid = any (chosen) returning r.queue, r.lane, r.rank, r.attempt + 1 as attempt, r.job
@@ -327,6 +337,22 @@ begin
 end
 $$;
 
+-- Whether what was accepted under `a` may run under it while `b` is in force. Writes nothing, so that it waits for no claim that does.
+create function policy_holds(a text, b text) returns boolean
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+#variable_conflict use_column
+declare
+  met constant text := (select m.met from policy_meet m where m.a = policy_holds.a and m.b = policy_holds.b);
+  document jsonb;
+begin
+  if met is not null or policy_holds.a = policy_holds.b then
+    return coalesce(met, policy_holds.a) = policy_holds.a;
+  end if;
+  document := (select p.document::jsonb from policy p where p.digest = policy_holds.a);
+  return narrow_policy(document, as_part((select p.document::jsonb from policy p where p.digest = policy_holds.b))) = document;
+end
+$$;
+
 -- Of those attempts, the ones that have not begun and would not be given to this worker any more.
 create function unfit(me worker, jobs uuid[]) returns uuid[]
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
@@ -341,7 +367,7 @@ begin
       for update of l skip locked) m
     where is_barred(me) or barred_because(m.tenant, m.enqueued_by, m.policy, m.job, m.specification) is not null
       or barred_because(null, null, m.under, null, null) is not null
-      or meet_policies(m.under, (policy_for(m.tenant, m.queue)).digest) <> m.under);
+      or not policy_holds(m.under, (policy_for(m.tenant, m.queue)).digest));
 end
 $$;
 
@@ -360,6 +386,8 @@ begin
   if old is null then
     return false;
   end if;
+  -- Whoever has one of them locked is waited for before they are looked at.
+  perform from lease l where l.job = any (old) order by l.job for update;
   gone := unfit(me, old);
   if gone <> '{}' then
     perform recall(gone);
@@ -386,6 +414,7 @@ declare
   strangers jsonb[];
   begun uuid[] := '{}';
   batch uuid[];
+  now_epoch bigint;
 begin
   -- Parsed one by one: a cast of the whole array would write it out as a text once more.
   select array_agg(g.a), array_agg(g.a) filter (where jsonb_typeof(g.a) <> 'object') into known, strangers
@@ -393,21 +422,26 @@ begin
   if strangers is not null then
     perform refuse('22023', 'attribution', shown(strangers[1]) || ' is no object');
   end if;
-  perform bar_starts(me, jobs, tokens, known);
   -- Once, unless something changed since the claim, or changes while this is under way.
   loop
+    now_epoch := (select p.epoch from policy_epoch p);
+    perform bar_starts(me, jobs, tokens, known);
     with begun as (
       update lease l set started_at = clock_timestamp(), deadline_at = clock_timestamp() + (l.deadline_at - l.claimed_at),
         attribution = g.known
       from unnest(jobs, tokens, known) g (job, token, known)
       where l.job = g.job and l.token = g.token and l.worker is not distinct from me.id and not l.cancel and l.started_at is null
-        and l.epoch = (select p.epoch from policy_epoch p)
+        and l.epoch = now_epoch
       returning l.job, l.attempt, l.token
     ), noted as (
       insert into audit (what, job, attempt, worker, detail)
       select 'started', b.job, b.attempt, me.id, jsonb_build_object('token', b.token, 'host', me.host) from begun b
     )
     select array_agg(b.job) into batch from begun b;
+    -- It may have waited for a row, and what it looked at is from before the wait.
+    if batch is not null and now_epoch <> (select p.epoch from policy_epoch p) then
+      raise exception using errcode = '40001', message = 'start: something changed meanwhile', hint = 'ask again';
+    end if;
     begun := begun || coalesce(batch, '{}');
     exit when cardinality(begun) >= cardinality(jobs) or not judge_starts(me, jobs, tokens);
   end loop;
@@ -490,6 +524,7 @@ begin
       ('apply_retention()', $a$execute format('drop table %I', name);$a$, $b$execute format('drop table %I', name);
         if parent = 'job' then
           delete from narrowed where job >= uuid7_floor(week.begins) and job < uuid7_floor(week.begins + interval '7 days');
+          delete from held where job >= uuid7_floor(week.begins) and job < uuid7_floor(week.begins + interval '7 days');
         end if;$b$),
       -- A worker that lacks what the policy of now does not waive any more passes over such jobs, as over those of others.
       ('claim(bigint, int, int[], bigint[], int)', '(select j.policy from job j where j.id = r.job) = any (allowed)',

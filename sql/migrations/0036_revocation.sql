@@ -167,54 +167,71 @@ $$;
 
 -- Does to the leases of what is revoked what the mode says, as far as nobody has them locked; of one worker, or of all.
 create function enforce_revocations(only_worker bigint default null, out recalled int, out frozen int, out killed int)
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+language plpgsql volatile security definer set search_path = cordon, pg_temp set lock_timeout = '500ms' as $$
 #variable_conflict use_column
 declare
   r record;
   owner record;
   fresh uuid[];
   begun uuid[];
+  ended int;
+  aside int;
 begin
   perform require_read_committed();
   recalled := 0;
   frozen := 0;
   killed := 0;
   for r in select * from revoked order by kind, target loop
-    select array_agg(x.job) filter (where x.started_at is null), array_agg(x.job) filter (where x.started_at is not null)
-    into fresh, begun
-    from (
-      select l.* from lease l join leases_of(r.kind, r.target, only_worker) f on f.job = l.job and f.token = l.token
-      for update of l skip locked) x;
-    if fresh is not null then
-      recalled := recalled + recall(fresh);
-    end if;
-    continue when begun is null;
-    if r.mode = 'freeze' then
-      update lease l set frozen = true where l.job = any (begun) and not l.frozen;
-      frozen := frozen + (select count(*) from unnest(begun));
-    elsif r.mode = 'kill' then
-      -- What a revoked worker holds is not at fault itself: it is lost to it, and others' to run.
-      for owner in
-        select w as who, array_agg(l.job) as jobs, array_agg(l.token) as tokens from lease l join worker w on w.id = l.worker
-        where l.job = any (begun) and (r.kind = 'worker' or r.kind = 'principal' and w.role = r.target)
-        group by w.id
-      loop
-        perform give_back(owner.who, owner.jobs, owner.tokens, true, 'revoked: ' || r.reason);
-        killed := killed + cardinality(owner.jobs);
-      end loop;
-      killed := killed + end_revoked(begun, format('revoked: %s %s by %s: %s', r.kind, r.target, r.set_by, r.reason));
-    end if;
+    -- What waits for a row that somebody keeps locked is left to the next look, and the others are not.
+    begin
+      select array_agg(x.job) filter (where x.started_at is null), array_agg(x.job) filter (where x.started_at is not null)
+      into fresh, begun
+      from (
+        select l.* from lease l join leases_of(r.kind, r.target, only_worker) f on f.job = l.job and f.token = l.token
+        where not (r.mode = 'freeze' and l.frozen)
+        for update of l skip locked) x;
+      aside := 0;
+      ended := 0;
+      if fresh is not null then
+        aside := recall(fresh);
+      end if;
+      if begun is not null and r.mode = 'freeze' then
+        update lease l set frozen = true where l.job = any (begun) and not l.frozen;
+        frozen := frozen + cardinality(begun);
+      elsif begun is not null and r.mode = 'kill' then
+        -- What a revoked worker holds is not at fault itself: it is lost to it, and others' to run.
+        for owner in
+          select w as who, array_agg(l.job) as jobs, array_agg(l.token) as tokens from lease l join worker w on w.id = l.worker
+          where l.job = any (begun) and (r.kind = 'worker' or r.kind = 'principal' and w.role = r.target
+            and not exists (select from job j where j.id = l.job and j.enqueued_by = r.target))
+          group by w.id
+        loop
+          perform give_back(owner.who, owner.jobs, owner.tokens, true, 'revoked: ' || r.reason);
+          ended := ended + cardinality(owner.jobs);
+        end loop;
+        -- What is left of a worker whose row is gone is the next rescue's.
+        if r.kind <> 'worker' then
+          ended := ended + end_revoked(begun, format('revoked: %s %s by %s: %s', r.kind, r.target, r.set_by, r.reason));
+        end if;
+      end if;
+      recalled := recalled + aside;
+      killed := killed + ended;
+    exception when lock_not_available then
+      null;
+    end;
   end loop;
 end
 $$;
 
 -- What no `freeze` holds any more goes on.
-create function thaw() returns void
+create function thaw(only_worker bigint default null) returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 begin
   update lease l set frozen = false
-  where l.frozen and not exists (
+  where l.ctid = any (array(
+      select x.ctid from lease x where x.frozen and (only_worker is null or x.worker = only_worker) for update skip locked))
+    and not exists (
     select from revoked r cross join lateral leases_of(r.kind, r.target) f where r.mode = 'freeze' and f.job = l.job);
 end
 $$;
@@ -381,6 +398,9 @@ begin
   if exists (select from revoked) then
     perform enforce_revocations(me.id);
   end if;
+  if exists (select from lease l where l.worker = me.id and l.frozen) then
+    perform thaw(me.id);
+  end if;
   select array_agg(u.job), array_agg(u.token)'),
       ('rescue(int)', 'where l.deadline_at < clock_timestamp() or', 'where l.deadline_at < clock_timestamp() and not l.frozen or'),
       ('heartbeat(bigint, uuid[], bigint[])', $a$case when l.job is null then 'lost' else 'cancel' end$a$,
@@ -415,7 +435,7 @@ declare
   setting text;
 begin
   foreach pinned in array array['leases_of(text, text, bigint)', 'end_revoked(uuid[], text)', 'enforce_revocations(bigint)',
-    'barred_because(text, name, text, uuid, jsonb)', 'revocation_epoch()', 'thaw()']
+    'barred_because(text, name, text, uuid, jsonb)', 'revocation_epoch()', 'thaw(bigint)']
   loop
     foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
       execute format('alter function %s set %I = off', pinned, setting);

@@ -93,7 +93,9 @@ declare
   spenders name[];
 begin
   with used as (
-    select j.enqueued_by, sum((g.usage ->> 'cpu_seconds')::float8) as cpu
+    -- A worker's word: what is no number counts for nothing, and nobody is charged more than a year of a large machine.
+    select j.enqueued_by, sum(case when jsonb_typeof(g.usage -> 'cpu_seconds') = 'number'
+      then least(greatest((g.usage ->> 'cpu_seconds')::numeric, 0), 1e9)::float8 else 0 end) as cpu
     from unnest(jobs, usages) g (job, usage) cross join lateral (select * from job where job.id = g.job offset 0) j
     join principal p on p.role = j.enqueued_by and p.cpu_seconds_per_day is not null
     group by j.enqueued_by
@@ -238,6 +240,10 @@ begin
   end loop;
 end
 $$;
+
+-- A producer that keeps its purse in an open transaction keeps its own schedules waiting, and nobody else's.
+alter function fire_schedule(text, text, bigint, timestamptz[], timestamptz, timestamptz, timestamptz, timestamptz)
+  set lock_timeout = '1s';
 
 grant execute on function limit_principal(text, text, timestamptz, int, float8) to cordon_operator;
 grant execute on function principals() to cordon_operator, cordon_auditor;
