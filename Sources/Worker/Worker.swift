@@ -62,21 +62,21 @@ public actor Worker {
   var broken: Finding?
   var wardenIsGone = false
   /// The database's words, where an operator revoked this worker.
-  private var revoked: String?
-  private var lastHeartbeat = ContinuousClock.now
+  var revoked: String?
+  var lastHeartbeat = ContinuousClock.now
   private var failurePause = Backoff(base: .seconds(1), ceiling: .seconds(30))
   private var pausedUntil = ContinuousClock.now
   private let wakeUps: AsyncStream<Void>
   private let wake: AsyncStream<Void>.Continuation
-  private let heartbeatsDue: AsyncStream<Void>
-  private let beat: AsyncStream<Void>.Continuation
+  let heartbeatsDue: AsyncStream<Void>
+  let beat: AsyncStream<Void>.Continuation
   private let left: AsyncStream<Void>
   private let leaveNow: AsyncStream<Void>.Continuation
 
   /// SQLSTATE of `cordon.own_worker`: no worker of this id and role is registered.
-  private static let unknownWorker = "CD410"
+  static let unknownWorker = "CD410"
   /// SQLSTATE of a worker that was revoked. What it holds is others'.
-  private static let revokedWorker = "CD403"
+  static let revokedWorker = "CD403"
 
   /// How long `leave` waits for the database before the worker goes without its answer.
   static let leavePatience = Duration.seconds(5)
@@ -171,7 +171,7 @@ public actor Worker {
     if roster.mayLeave { leaveNow.yield() }
   }
 
-  private func stop(_ stops: [Int64: StopReason]) {
+  func stop(_ stops: [Int64: StopReason]) {
     for (token, reason) in stops {
       stopFlags[token]?.raise()
       cells[token]?.stop(reason)
@@ -204,7 +204,7 @@ public actor Worker {
 
   /// The database has forgotten this worker (it was silent for a day, or somebody retired it): what it held is
   /// others', and it begins anew under another id.
-  private func registerAgain() async {
+  func registerAgain() async {
     logger.warning("the database knows this worker no more; registering again", metadata: ["worker": "\(id)"])
     stop(roster.abandonAll())
     do {
@@ -216,7 +216,7 @@ public actor Worker {
     }
   }
 
-  private func leaveRevoked(_ error: PostgresError) {
+  func leaveRevoked(_ error: PostgresError) {
     logger.error("revoked; ending what runs", metadata: ["error": "\(error.message)"])
     revoked = error.message
     stop(roster.abandonAll())
@@ -348,54 +348,6 @@ public actor Worker {
         isIdle = false
         wake.yield()
       }
-    }
-  }
-
-  // MARK: Leases
-
-  private func paceHeartbeats() async {
-    while !Task.isCancelled {
-      beat.yield()
-      try? await Task.sleep(for: configuration.heartbeatInterval)
-    }
-  }
-
-  private func sendHeartbeats() async {
-    for await _ in heartbeatsDue {
-      let asked = ContinuousClock.now
-      do {
-        let held = roster.held
-        let verdicts = try await store.heartbeat(worker: id, held: held)
-        lastHeartbeat = max(lastHeartbeat, asked)
-        stop(roster.apply(verdicts))
-        for (token, isFrozen) in roster.freeze(verdicts, asked: held.map(\.token)) {
-          logger.notice(isFrozen ? "frozen" : "goes on", metadata: ["token": "\(token)"])
-          await cells[token]?.freeze(isFrozen)
-        }
-      } catch let error as PostgresError where error.sqlState == Self.unknownWorker {
-        await registerAgain()
-      } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
-        leaveRevoked(error)
-      } catch {
-        if !Task.isCancelled { logger.warning("heartbeat failed", metadata: ["error": "\(error)"]) }
-      }
-    }
-  }
-
-  func askForVerdicts() { beat.yield() }
-
-  private func fence() async {
-    let lease = Duration.seconds(configuration.leaseSeconds)
-    while !Task.isCancelled {
-      try? await Task.sleep(until: lastHeartbeat + lease, clock: .continuous)
-      guard !Task.isCancelled, .now - lastHeartbeat >= lease else { continue }
-      let stops = roster.abandonAll()
-      if !stops.isEmpty {
-        logger.error(
-          "no heartbeat was acknowledged for a whole lease; ending what runs", metadata: ["count": "\(stops.count)"])
-      }
-      stop(stops)
-      try? await Task.sleep(for: configuration.heartbeatInterval)
     }
   }
 }

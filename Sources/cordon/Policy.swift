@@ -49,12 +49,3 @@ func readPolicySource(_ file: String) throws -> PolicySource {
 func readPolicy(_ file: String, as kind: PolicyDocument.Kind) throws -> PolicyDocument {
   try PolicyDocument(try readPolicySource(file), as: kind)
 }
-
-/// A value of a policy on one line.
-func compactJSON(_ value: JSONValue?) -> String {
-  guard let value else { return "-" }
-  if let text = value.string { return text }
-  let encoder = JSONEncoder()
-  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-  return (try? encoder.encode(value)).map { String(decoding: $0, as: UTF8.self) } ?? "?"
-}

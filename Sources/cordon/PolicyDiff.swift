@@ -39,7 +39,8 @@ struct PolicyDiff: AsyncParsableCommand {
       var table = Table(["MEMBER", "BEFORE", "AFTER", ""])
       for difference in differences {
         table.add([
-          difference.path, compactJSON(difference.before), compactJSON(difference.after), difference.direction.rawValue,
+          difference.path, RecordView.text(difference.before), RecordView.text(difference.after),
+          difference.direction.rawValue,
         ])
       }
       if !differences.isEmpty { for line in table.lines { Terminal.line(line) } }

@@ -30,7 +30,7 @@ struct PolicyExplain: AsyncParsableCommand {
         try await list(explained, store)
       }
       guard request != nil, explained["request"]?["allowed"] != .bool(true) else {
-        if request != nil, !json { Terminal.line("allowed under \(compactJSON(explained["policy"]))") }
+        if request != nil, !json { Terminal.line("allowed under \(RecordView.text(explained["policy"]))") }
         return
       }
       throw Failure(.refused, try await refusal(explained["request"]?["refused"], store))
@@ -41,25 +41,26 @@ struct PolicyExplain: AsyncParsableCommand {
     var table = Table(["MEMBER", "VALUE", "DECIDED BY", "POLICY", "LINE"])
     var sources: [String: PolicySource?] = [:]
     for member in explained["members"]?.array ?? [] {
-      let path = compactJSON(member["member"])
+      let path = RecordView.text(member["member"])
       table.add([
-        path, compactJSON(member["value"]), compactJSON(member["scope"]), Self.short(member["policy"]),
+        path, RecordView.text(member["value"]), RecordView.text(member["scope"]), Self.short(member["policy"]),
         try await line(of: path, in: member["policy"], &sources, store),
       ])
     }
-    Terminal.errorLine("policy \(compactJSON(explained["policy"]))")
+    Terminal.errorLine("policy \(RecordView.text(explained["policy"]))")
     for line in table.lines { Terminal.line(line) }
   }
 
   private func refusal(_ refused: JSONValue?, _ store: Store) async throws -> String {
     var sources: [String: PolicySource?] = [:]
-    var text = compactJSON(refused?["reason"])
+    var text = RecordView.text(refused?["reason"])
     if let fix = refused?["fix"]?.string { text += " (\(fix))" }
     guard let decider = refused?["decided_by"], decider.object != nil else { return text }
-    let member = compactJSON(refused?["member"])
+    let member = RecordView.text(refused?["member"])
     let line = try await line(of: member, in: decider["policy"], &sources, store)
     return text + "; decided by \(member), "
-      + (line == "-" ? "" : "line \(line) ") + "of \(compactJSON(decider["policy"])) (\(compactJSON(decider["scope"])))"
+      + (line == "-" ? "" : "line \(line) ")
+      + "of \(RecordView.text(decider["policy"])) (\(RecordView.text(decider["scope"])))"
   }
 
   /// Where the member stands in the document as somebody wrote it; `-` where that is not known.
@@ -75,5 +76,5 @@ struct PolicyExplain: AsyncParsableCommand {
     return "\(line)"
   }
 
-  private static func short(_ digest: JSONValue?) -> String { String(compactJSON(digest).prefix(19)) }
+  private static func short(_ digest: JSONValue?) -> String { String(RecordView.text(digest).prefix(19)) }
 }

@@ -37,13 +37,14 @@ struct PolicySimulate: AsyncParsableCommand {
       Terminal.line(text)
     } else {
       let count = refused.reduce(0) { $0 + ($1["jobs"]?.integer ?? 0) }
-      Terminal.errorLine("\(compactJSON(outcome["jobs"])) jobs of the last \(since); \(count) would have been refused")
+      Terminal.errorLine(
+        "\(RecordView.text(outcome["jobs"])) jobs of the last \(since); \(count) would have been refused")
       var table = Table(["JOBS", "WHY", "LINE", "ONE OF THEM"])
       for flip in refused {
         let line = flip["member"]?.string.flatMap { document.source.line(of: $0) }
         table.add([
-          compactJSON(flip["jobs"]), compactJSON(flip["reason"]), line.map { "\($0)" } ?? "-",
-          compactJSON(flip["example"]),
+          RecordView.text(flip["jobs"]), RecordView.text(flip["reason"]), line.map { "\($0)" } ?? "-",
+          RecordView.text(flip["example"]),
         ])
       }
       if !refused.isEmpty { for line in table.lines { Terminal.line(line) } }

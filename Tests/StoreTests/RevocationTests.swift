@@ -126,6 +126,8 @@ import Testing
     #expect(try await store.heartbeat(worker: scene.worker.id, held: held).isEmpty)
     #expect(try await scene.boss.store.revoke(.tenant, "alpha", mode: .kill, reason: "enough").killed == 1)
     #expect(try await scene.boss.store.revocations(everything: true).count == 5)
+    let modes = try await scene.boss.store.revocations(everything: true).map { try json($0)["mode"]?.string }
+    #expect(modes == ["kill", "lifted", "lifted", "freeze", "freeze"])
     #expect(try await scene.boss.store.revocations(everything: false).count == 1)
   }
 

@@ -456,9 +456,9 @@ begin
 end
 $$;
 
--- As in 0034. What was held is judged anew by the claims to come, and what was claimed and has not begun is judged now. (What runs is the
+-- Works `policy_effective` out anew. What was held is judged anew by the claims to come, and what was claimed and has not begun is judged now. (What runs is the
 -- kill switch's to end.)
-create or replace function settle_policies() returns void
+create function settle_policies() returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 declare
   pair record;
@@ -497,7 +497,6 @@ begin
 end
 $$;
 
--- What shows and counts waiting jobs tells the held ones from those with a time.
 do $$
 declare
   change record;
@@ -505,27 +504,6 @@ declare
 begin
   for change in
     select * from (values
-      ('job_state(uuid)', $a$select 'scheduled', s.attempt + 1 from$a$,
-        $b$select case when s.run_at = 'infinity' then 'held' else 'scheduled' end, s.attempt + 1 from$b$),
-      ('jobs(text, text, int)', $a$('blocked', 'scheduled', 'queued',$a$, $b$('blocked', 'held', 'scheduled', 'queued',$b$),
-      ('jobs(text, text, int)', 'is no state; use blocked, scheduled', 'is no state; use blocked, held, scheduled'),
-      ('jobs(text, text, int)', $a$where jobs.state = 'scheduled' and ($a$,
-        $b$where (jobs.state = 'scheduled' and s.run_at < 'infinity' or jobs.state = 'held' and s.run_at = 'infinity')
-          and ($b$),
-      ('jobs(text, text, int)', $a$'reason', a.reason,$a$,
-        $b$'reason', coalesce(a.reason, (select h.reason from held h where h.job = j.id and s.state = 'held')),$b$),
-      ('record(uuid, bigint)', $a$'reason', a.reason,$a$, $b$'reason', coalesce(a.reason,
-        (select h.reason from held h where h.job = j.id and not over and now_state.state = 'held')),$b$),
-      ('record(uuid, bigint)', $a$'policy', j.policy,$a$, $b$'policy', coalesce(
-        (select n.policy from narrowed n where n.job = j.id and n.attempt = shown_attempt), j.policy),$b$),
-      ('queues()', $a$(select count(*) from scheduled s where s.queue = q.id)$a$,
-        $b$(select count(*) from scheduled s where s.queue = q.id and s.run_at < 'infinity'),
-    'held', (select count(*) from scheduled s where s.queue = q.id and s.run_at = 'infinity')$b$),
-      ('apply_retention()', $a$execute format('drop table %I', name);$a$, $b$execute format('drop table %I', name);
-        if parent = 'job' then
-          delete from narrowed where job >= uuid7_floor(week.begins) and job < uuid7_floor(week.begins + interval '7 days');
-          delete from held where job >= uuid7_floor(week.begins) and job < uuid7_floor(week.begins + interval '7 days');
-        end if;$b$),
       -- A worker that lacks what the policy of now does not waive any more passes over such jobs, as over those of others.
       ('claim(bigint, int, int[], bigint[], int)', '(select j.policy from job j where j.id = r.job) = any (allowed)',
         '(select j.policy = any (allowed) and me.missing <@ waived_controls((policy_for(j.tenant, j.queue)).document)

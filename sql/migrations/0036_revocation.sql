@@ -63,36 +63,7 @@ begin
 end
 $$;
 
-create or replace function is_anybody_barred() returns boolean
-language plpgsql stable security definer set search_path = cordon, pg_temp as $$
-begin
-  return exists (select from revoked);
-end
-$$;
-
--- `policy` may be that of an attempt.
-create or replace function barred_because(tenant text, principal name, policy text, job uuid, specification jsonb) returns text
-language plpgsql stable security definer set search_path = cordon, pg_temp as $$
-#variable_conflict use_column
-begin
-  return (
-    select format('revoked: %s %s by %s: %s', r.kind, r.target, r.set_by, r.reason) from revoked r
-    where (r.kind, r.target) in (('tenant', barred_because.tenant), ('principal', barred_because.principal::text),
-        ('policy', barred_because.policy), ('job', barred_because.job::text))
-      or r.kind = 'code' and r.target = code_digest(barred_because.specification)
-    order by r.kind, r.target limit 1);
-end
-$$;
-
--- By its name, its number or its role, in whatever mode.
-create or replace function is_barred(me worker) returns boolean
-language plpgsql stable security definer set search_path = cordon, pg_temp as $$
-begin
-  return exists (
-    select from revoked r
-    where (r.kind, r.target) in (('worker', me.name), ('worker', me.id::text), ('principal', me.role::text)));
-end
-$$;
+-- (What a claim asks, `barred_because` and its like, is in 0037, which knows one more reason.)
 
 create function refuse_revoked(me principal, policy text default null) returns void
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
@@ -317,14 +288,13 @@ create function revocations(everything boolean default false) returns setof json
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 begin
   return query
-    select jsonb_build_object('kind', r.kind, 'target', r.target, 'mode', r.mode, 'reason', r.reason, 'since', iso(r.since),
-      'set_by', r.set_by)
-    from revoked r where not everything
-    union all
     select jsonb_build_object('kind', r.kind, 'target', r.target, 'mode', coalesce(r.mode, 'lifted'), 'reason', r.reason,
       'since', iso(r.at), 'set_by', r.set_by)
-    from revocation r where everything
-    order by 1 desc;
+    from (
+      select d.kind, d.target, d.mode, d.reason, d.at, d.set_by from revocation d where everything
+      union all
+      select n.kind, n.target, n.mode, n.reason, n.since, n.set_by from revoked n where not everything
+    ) r order by r.at desc;
 end
 $$;
 

@@ -173,7 +173,7 @@ begin
 end
 $$;
 
--- As in 0036, and: whoever asked for it may nothing any more.
+-- Why a job may not start: something of it is revoked, or whoever asked for it has expired. `policy` may be that of an attempt.
 create or replace function barred_because(tenant text, principal name, policy text, job uuid, specification jsonb) returns text
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
@@ -197,6 +197,7 @@ begin
 end
 $$;
 
+-- By its name, its number or its role, in whatever mode.
 create or replace function is_barred(me worker) returns boolean
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 begin
