@@ -9,6 +9,7 @@ public enum Action: Hashable, Sendable {
   }
 
   case claim(worker: UInt8, job: UInt8, Answer)
+  case claimBegun(worker: UInt8, job: UInt8, Answer)
   case start(worker: UInt8, token: UInt8, Answer)
   case heartbeat(worker: UInt8, Answer)
   case complete(worker: UInt8, token: UInt8, Outcome, Answer)
@@ -43,6 +44,12 @@ extension LeaseState {
     return token
   }
 
+  mutating func claimBegun(worker: UInt8, job: UInt8, rules: Rules) -> UInt8? {
+    let token = claim(worker: worker, job: job)
+    if let token { _ = start(worker: worker, job: job, token: token, rules: rules) }
+    return token
+  }
+
   mutating func start(worker: UInt8, job: UInt8, token: UInt8, rules: Rules) -> Bool {
     guard workers.contains(where: { $0.id == worker }),
       let held = leases.firstIndex(where: { $0.job == job && $0.token == token && $0.worker == worker }),
@@ -59,7 +66,7 @@ extension LeaseState {
   mutating func heartbeat(worker: UInt8, tokens: [UInt8], rules: Rules) -> [UInt8: Bool]? {
     guard let row = workers.firstIndex(where: { $0.id == worker }) else { return nil }
     workers[row].silent = false
-    for lease in leases where lease.worker == worker && !lease.started && lease.old && !tokens.contains(lease.token) {
+    for lease in leases where lease.worker == worker && lease.old && !tokens.contains(lease.token) {
       giveBack(worker: worker, job: lease.job, token: lease.token, started: false, rules: rules)
     }
     var verdicts: [UInt8: Bool] = [:]

@@ -1,4 +1,4 @@
-// The lease protocol as a model: what sql/migrations/0010, 0019, 0021, 0025 and 0028 do to `ready`, `lease` and `attempt`,
+// The lease protocol as a model: what sql/migrations/0010, 0019, 0021, 0025, 0028 and 0040 do to `ready`, `lease` and `attempt`,
 // and what workers believe meanwhile. `Actions.swift` has one action for each SQL function, under its name; `Explorer.swift` goes
 // through every state that any order of them leads to.
 //

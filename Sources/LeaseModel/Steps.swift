@@ -60,6 +60,15 @@ extension LeaseState {
             case .late: next.late.append(.claimed(worker: worker, job: job, token: token))
             }
           }
+          add(.claimBegun(worker: worker, job: job, answer), costs: answer == .heard ? 0 : 1, &found) { next in
+            guard let token = next.claimBegun(worker: worker, job: job, rules: rules) else { return }
+            switch answer {
+            case .heard: next.processes[process].beliefs.append(Belief(job: job, token: token, phase: .running))
+            case .lost: break
+            // A worker that waited for it asks `start`, too.
+            case .late: next.late.append(.claimed(worker: worker, job: job, token: token))
+            }
+          }
         }
       }
     }

@@ -111,11 +111,12 @@ struct CordonQueue: QueueContender {
   static func finish(
     _ claims: [Claim], _ store: Store, _ worker: Int64, began: (Claim) -> Void = { _ in }
   ) async throws {
-    let begun = try await store.start(worker: worker, claims.map { ($0, StartAttribution()) })
+    let unbegun = claims.filter { !$0.isBegun }
+    let begun = unbegun.isEmpty ? [] : try await store.start(worker: worker, unbegun.map { ($0, StartAttribution()) })
     for claim in claims { began(claim) }
     let report = AttemptReport(outcome: .succeeded)
     let recorded = try await store.complete(worker: worker, finished: claims.map { ($0, report) })
-    guard begun.count == claims.count, recorded.count == claims.count, !recorded.values.contains(false) else {
+    guard begun.count == unbegun.count, recorded.count == claims.count, !recorded.values.contains(false) else {
       throw BenchError("a lease was lost, so what was counted is not what was done")
     }
   }

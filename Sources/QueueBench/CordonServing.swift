@@ -1,4 +1,5 @@
 import BenchReport
+import Jobs
 import Store
 import Worker
 
@@ -45,7 +46,8 @@ struct CordonServing: Sendable {
     while !Task.isCancelled {
       let began = ContinuousClock.now
       guard let search = lanes.search(now: began, isTold: true) else { return }
-      let claims = try await store.claim(worker: worker, limit: slots, search: search)
+      let claims = try await store.claim(
+        worker: worker, limit: slots, search: search, beginning: StartAttribution())
       lanes.found(claims, by: search, limit: slots, began: began, now: .now)
       if !claims.isEmpty {
         try await CordonQueue.finish(claims, store, worker) { begun($0.job.description, microseconds()) }

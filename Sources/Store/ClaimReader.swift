@@ -12,7 +12,7 @@ struct ClaimReader {
 
   /// A row of `claim`. What cannot be read becomes the claim's error and never a thrown one: the lease is taken, and
   /// only its holder can end it with a reason.
-  mutating func claim(_ row: Row) throws -> Claim {
+  mutating func claim(_ row: Row, mayHaveBegun: Bool) throws -> Claim {
     let policy = try policy(row)
     let specification = specification(try row.get("specification"))
     let limits = limits(row)
@@ -24,7 +24,8 @@ struct ClaimReader {
       tenant: try row.get("tenant"), queue: try row.get("queue"), enqueuedBy: try row.get("enqueued_by"),
       specification: problem == nil ? try? specification.get() : nil, specificationError: problem,
       limits: (try? limits.get()) ?? Limits(), policy: policy.digest, policyDocument: policy.document,
-      paramsText: try row.get("params"), lane: try row.get("lane"), rank: try row.get("rank"))
+      paramsText: try row.get("params"), lane: try row.get("lane"), rank: try row.get("rank"),
+      isBegun: mayHaveBegun ? try row.get("begun") : false)
   }
 
   private mutating func specification(_ text: String) -> Result<JobSpecification, any Error> {

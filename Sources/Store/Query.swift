@@ -17,6 +17,7 @@ enum Query: String, CaseIterable {
   case logs
   case registerWorker = "register_worker"
   case claim
+  case claimBegun = "claim_begun"
   case start
   case heartbeat
   case complete

@@ -30,22 +30,38 @@ extension Store {
   }
 
   /// Takes up to `limit` jobs. A look that finds none marks the worker idle, and the next enqueue notifies `cordon_ready`.
+  /// - Parameter beginning: what is known of any attempt of this worker. With it, a job that a look finds alone begins at once
+  ///   where it needs no more than its specification (`Claim.isBegun`); its code is added to this. Nil: nothing begins.
+  /// - Throws: SQLSTATE 40001 where something changed meanwhile; nothing is claimed then, and the same may be asked again.
   public func claim(
-    worker: Int64, limit: Int, search: LaneSearch = .look(behind: 0)
+    worker: Int64, limit: Int, search: LaneSearch = .look(behind: 0), beginning: StartAttribution? = nil
   ) async throws -> [Claim] {
-    let (known, behind): ([KnownLane], Int32?) =
-      switch search {
-      case .look(let behind): ([], behind)
-      case .known(let lanes): (lanes, nil)
-      }
-    let rows = try await all(
+    let rows: [Row]
+    var mayHaveBegun = false
+    switch (search, beginning) {
+    case (.look(let behind), let beginning?):
+      mayHaveBegun = true
+      rows = try await all(
+        .claimBegun,
+        [
+          Parameter(worker), Parameter(limit), Parameter(Int64(behind)), Parameter(EncodedAttribution(beginning).text),
+        ])
+    case (.look(let behind), nil):
+      rows = try await claim(worker, limit, lanes: [], behind: behind)
+    case (.known(let lanes), _):
+      rows = try await claim(worker, limit, lanes: lanes, behind: nil)
+    }
+    var reader = ClaimReader()
+    return try rows.map { try reader.claim($0, mayHaveBegun: mayHaveBegun) }
+  }
+
+  private func claim(_ worker: Int64, _ limit: Int, lanes: [KnownLane], behind: Int32?) async throws -> [Row] {
+    try await all(
       .claim,
       [
-        Parameter(worker), Parameter(limit), Parameter(known.map { Int64($0.lane) }), Parameter(known.map(\.floor)),
+        Parameter(worker), Parameter(limit), Parameter(lanes.map { Int64($0.lane) }), Parameter(lanes.map(\.floor)),
         Parameter(behind.map { Int64($0) }),
       ])
-    var reader = ClaimReader()
-    return try rows.map { try reader.claim($0) }
   }
 
   /// Makes the start of attempts durable and returns the jobs that may run: still ours and not cancelled. What is
@@ -61,8 +77,8 @@ extension Store {
 
   /// Says that the worker lives, and learns which of the jobs it holds are cancelled or lost.
   ///
-  /// `held` must name every claim the worker knows of: one that is left out, never started, and older than the worker's
-  /// lease (5 s at least) goes back to the queue, because the answer to its claim must have been lost.
+  /// `held` must name every claim the worker knows of: one that is left out, and older than the worker's lease (5 s at
+  /// least), goes back to the queue, because the answer to its claim or to its end must have been lost.
   public func heartbeat(
     worker: Int64, held: [(job: JobID, token: Int64)]
   ) async throws -> [Int64: HeartbeatVerdict] {

@@ -59,11 +59,13 @@ public struct Claim: Sendable {
   /// Where it stood in its queue; see `LaneSearch`.
   public let lane: Int32
   public let rank: Int64
+  /// Its start is on record already: the claim was of this job alone, which needs no more than its specification.
+  public var isBegun: Bool
 
   public init(
     job: JobID, attempt: Int, token: Int64, tenant: String, queue: String, enqueuedBy: String,
     specification: JobSpecification?, specificationError: String?, limits: Limits, policy: Digest,
-    policyDocument: String, paramsText: String? = nil, lane: Int32 = 0, rank: Int64 = 0
+    policyDocument: String, paramsText: String? = nil, lane: Int32 = 0, rank: Int64 = 0, isBegun: Bool = false
   ) {
     self.job = job
     self.attempt = attempt
@@ -79,6 +81,7 @@ public struct Claim: Sendable {
     self.paramsText = paramsText
     self.lane = lane
     self.rank = rank
+    self.isBegun = isBegun
   }
 }
 

@@ -7,7 +7,8 @@ import Store
 // Theory of operation: the life of one attempt on a worker
 //
 //   materialise   inputs and program become read-only files of a private stage, digested on the way
-//   start         the database records, durably, that the attempt begins; only then may a job byte run
+//   start         the database records, durably, that the attempt begins; only then may a job byte run. (Of a job that
+//                 was claimed alone the claim itself does, and what is materialised then is its program at most.)
 //   run           the warden's cell runs; its output goes to the database while it runs
 //   collect       the cell's cgroup is empty by now; outputs are copied, digested and published by one rename
 //   complete      one statement ends the lease and records everything; if the lease is gone, nothing is recorded
@@ -97,6 +98,7 @@ struct AttemptRun: Sendable {
   }
 
   private func start(_ materials: Materials) async throws -> Bool {
+    if claim.isBegun { return true }
     let facts = sandbox.facts
     let attribution = StartAttribution(
       code: materials.code, inputs: materials.inputs,

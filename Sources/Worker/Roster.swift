@@ -50,11 +50,14 @@ struct Roster {
 
   /// What a claim answered with.
   /// - Returns: the claims to run. Those that arrive after the order to leave are to be given back by the caller;
-  ///   they are held until then.
+  ///   they are held until then. One that has begun already may finish, as what ran before the order.
   mutating func claimed(_ claims: [Claim]) -> (run: [Claim], giveBack: [Claim]) {
     claiming = false
-    for claim in claims { entries[claim.token] = Entry(claim: claim, stop: mode == .serving ? nil : .abandoned) }
-    return mode == .serving ? (claims, []) : ([], claims)
+    let run = claims.filter { mode == .serving || mode == .draining && $0.isBegun }
+    let giveBack = mode == .serving ? [] : claims.filter { mode == .leaving || !$0.isBegun }
+    for claim in run { entries[claim.token] = Entry(claim: claim) }
+    for claim in giveBack { entries[claim.token] = Entry(claim: claim, stop: .abandoned) }
+    return (run, giveBack)
   }
 
   mutating func remove(token: Int64) {

@@ -75,8 +75,14 @@ public actor Worker {
 
   /// SQLSTATE of `cordon.own_worker`: no worker of this id and role is registered.
   static let unknownWorker = "CD410"
+  /// SQLSTATE of a claim that began what may not begin any more; it is taken back whole.
+  static let changedMeanwhile = "40001"
   /// SQLSTATE of a worker that was revoked. What it holds is others'.
   static let revokedWorker = "CD403"
+
+  /// A claim that was answered within this is still ours: no attempt that its worker does not name is taken back sooner than
+  /// 5 s after its claim (`cordon.heartbeat`).
+  private static let promptAnswer = Duration.seconds(1)
 
   /// How long `leave` waits for the database before the worker goes without its answer.
   static let leavePatience = Duration.seconds(5)
@@ -240,7 +246,11 @@ public actor Worker {
       isTold = false
       var claims: [Claim] = []
       do {
-        claims = try await store.claim(worker: id, limit: wanted, search: search)
+        claims = try await store.claim(worker: id, limit: wanted, search: search, beginning: beginning)
+        if .now - began > Self.promptAnswer {
+          // The database may have taken back by now what it began.
+          for index in claims.indices { claims[index].isBegun = false }
+        }
         lanes.found(claims, by: search, limit: wanted, began: began, now: .now)
         pace.claimed(claims.count, of: wanted)
         // Nothing behind what it knew: only a look can find more.
@@ -254,6 +264,8 @@ public actor Worker {
           isIdle = false
         }
       } catch is CancellationError {
+      } catch let error as PostgresError where error.sqlState == Self.changedMeanwhile {
+        wake.yield()
       } catch {
         logger.warning("claim failed", metadata: ["error": "\(error)"])
       }
@@ -262,6 +274,14 @@ public actor Worker {
       if !giveBack.isEmpty { await release(giveBack) }
       leaveIfIdle()
     }
+  }
+
+  /// What is known of an attempt before its job is.
+  private var beginning: StartAttribution {
+    let facts = sandbox.facts
+    return StartAttribution(
+      isolation: Isolation(
+        cgroup: facts.cgroup, namespaces: facts.namespaces, filter: facts.filter, uid: nil, waivers: waived))
   }
 
   private func wakeAfter(_ wait: Duration) {

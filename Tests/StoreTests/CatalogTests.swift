@@ -132,6 +132,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "breakers: auditor operator",
         "cancel: operator producer",
         "claim: worker",
+        "claim_begun: worker",
         "complete: worker",
         "dead_letters: auditor operator producer",
         "discard: operator producer",

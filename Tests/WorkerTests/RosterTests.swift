@@ -6,12 +6,12 @@ import Testing
 
 @Suite("What a worker holds and when it stops it")
 struct RosterTests {
-  private static func claim(_ number: Int, token: Int64 = 1) -> Claim {
+  private static func claim(_ number: Int, token: Int64 = 1, isBegun: Bool = false) -> Claim {
     Claim(
       job: JobID("00000000-0000-7000-8000-00000000000\(number)")!, attempt: 1, token: token, tenant: "t", queue: "q",
       enqueuedBy: "p", specification: JobSpecification(runtime: .exec, argv: ["/usr/bin/true"]),
       specificationError: nil, limits: Limits(), policy: Digest(sha256: Array(repeating: 0, count: 32)),
-      policyDocument: "{}")
+      policyDocument: "{}", isBegun: isBegun)
   }
 
   private static func roster(slots: Int, holding claims: [Claim] = []) -> Roster {
@@ -44,6 +44,19 @@ struct RosterTests {
     #expect(!roster.mayLeave)
     roster.remove(token: 1)
     #expect(roster.mayLeave)
+  }
+
+  @Test("what began with its claim may finish while the worker drains, and is given back once it leaves")
+  func begunWhileDraining() {
+    var roster = Roster(slots: 2)
+    _ = roster.beginClaim()
+    _ = roster.enter(.draining)
+    #expect(roster.claimed([Self.claim(1, isBegun: true)]).run.count == 1)
+    #expect(roster.stopReason(token: 1) == nil)
+    var leaving = Roster(slots: 2)
+    _ = leaving.beginClaim()
+    _ = leaving.enter(.leaving)
+    #expect(leaving.claimed([Self.claim(1, isBegun: true)]).giveBack.count == 1)
   }
 
   @Test("draining lets attempts finish; leaving stops each once")
