@@ -8,12 +8,19 @@ public struct CgroupLimits: Equatable, Sendable {
   public var pids: Int64
   /// Thousandths of one processor.
   public var cpuMillis: Int64
+  /// The job has sockets of TCP, so a kernel that does not count their buffers is refused.
+  public var countsSockets: Bool
 
-  public init(memoryBytes: Int64, pids: Int64, cpuMillis: Int64) {
+  public init(memoryBytes: Int64, pids: Int64, cpuMillis: Int64, countsSockets: Bool = false) {
+    self.countsSockets = countsSockets
     self.memoryBytes = memoryBytes
     self.pids = pids
     self.cpuMillis = cpuMillis
   }
+
+  /// Where TCP buffers are counted beside the memory limit and not within it: enough for what the broker lets through at once.
+  static let mostSocketBytes: Int64 = 16 << 20
+  var socketBytes: Int64 { min(memoryBytes, CgroupLimits.mostSocketBytes) }
 
   /// Length of one accounting period of the cpu controller; the kernel's default.
   static let cpuPeriodMicroseconds: Int64 = 100_000

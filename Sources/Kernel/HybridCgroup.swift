@@ -77,9 +77,13 @@ final class HybridCgroup: CellCgroup {
     try memory.writeText("\(limits.memoryBytes)", to: "memory.limit_in_bytes")
     // Memory and swap together may not exceed memory alone. Absent where the kernel does not account swap.
     try memory.writeText("\(limits.memoryBytes)", toOptional: HybridCgroup.swapLimit)
-    // TCP buffers have a counter of their own, which counts only once it has a limit. The filter refuses such sockets;
-    // this bounds one that comes in by another way. Absent in a kernel without IP.
-    try memory.writeText("\(limits.memoryBytes)", toOptional: HybridCgroup.socketLimit)
+    // TCP buffers have a counter of their own, which counts only once it has a limit. Most filters refuse such sockets; there
+    // this bounds one that comes in by another way, and may be absent, in a kernel without IP.
+    if limits.countsSockets {
+      try memory.writeText("\(limits.socketBytes)", to: HybridCgroup.socketLimit)
+    } else {
+      try memory.writeText("\(limits.socketBytes)", toOptional: HybridCgroup.socketLimit)
+    }
     try pids.writeText("\(limits.pids)", to: CgroupFile.pidsMax)
     // The period is a new group's own.
     try cpu.writeText("\(limits.cpuQuotaMicroseconds)", to: "cpu.cfs_quota_us")

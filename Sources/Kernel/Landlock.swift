@@ -52,12 +52,14 @@ public struct Landlock {
 
   /// Rules that grant nothing: no file, no TCP port, and from version 6 on no signal and no abstract socket beyond the
   /// processes that are under the same rules.
-  public init(version: Int32) throws(SystemError) {
+  /// - Parameter connects: whether TCP may be connected all the same; where that leads is the network namespace's.
+  public init(version: Int32, connects: Bool = false) throws(SystemError) {
     self.version = version
     rules = Descriptor(
       owning: try SystemError.check(
-        cordon_landlock_rules(version, Rights.known(version).rawValue, Landlock.bindAndConnect, Landlock.bothScopes),
-        "landlock_create_ruleset"))
+        cordon_landlock_rules(
+          version, Rights.known(version).rawValue, connects ? Landlock.bind : Landlock.bind | Landlock.connect,
+          Landlock.bothScopes), "landlock_create_ruleset"))
   }
 
   /// What a rule is about: a file, or a directory and everything beneath it.
@@ -95,7 +97,8 @@ public struct Landlock {
   }
 
   /// LANDLOCK_ACCESS_NET_BIND_TCP and _CONNECT_TCP.
-  private static let bindAndConnect: UInt64 = 0b11
+  private static let bind: UInt64 = 0b01
+  private static let connect: UInt64 = 0b10
   /// LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET and _SIGNAL.
   private static let bothScopes: UInt64 = 0b11
 }

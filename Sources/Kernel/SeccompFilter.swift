@@ -8,8 +8,14 @@ public struct SeccompFilter: Equatable, Sendable {
   public let instructions: [UInt8]
 
   /// Compiles the policy of jobs for the architecture this runs on.
-  public static func compile() throws(SystemError) -> SeccompFilter {
+  /// - Parameter granted: of jobs that have grants, and so sockets of TCP.
+  public static func compile(granted: Bool = false) throws(SystemError) -> SeccompFilter {
     var program = try begin()
+    if granted {
+      try decide(SystemCallPolicy.granted, in: &program)
+    } else {
+      try decide(SystemCallPolicy.localOnly, .always(allow), in: &program)
+    }
     try decideForJobs(in: &program)
     return SeccompFilter(instructions: program.bytes)
   }
@@ -19,6 +25,7 @@ public struct SeccompFilter: Equatable, Sendable {
     var program = try begin()
     try decide(SystemCallPolicy.wardenAllowed, .always(allow), in: &program)
     try decide(SystemCallPolicy.wardenConditional, in: &program)
+    try decide(SystemCallPolicy.localOnly, .always(allow), in: &program)
     try decideForJobs(in: &program)
     return SeccompFilter(instructions: program.bytes)
   }

@@ -85,8 +85,8 @@ enum SystemCallPolicy {
     Group(
       reason: "sockets once made; which may be made is decided below, where they lead by the network namespace",
       names: """
-        bind listen accept accept4 connect getsockname getpeername getsockopt setsockopt sendto recvfrom sendmsg
-        recvmsg sendmmsg recvmmsg shutdown
+        bind accept accept4 connect getsockname getpeername getsockopt sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
+        shutdown
         """),
     Group(
       reason: "System V objects of the cell's own ipc namespace",
@@ -97,6 +97,28 @@ enum SystemCallPolicy {
       names: "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self"),
   ]
 
+  /// Of jobs whose only sockets are local ones. A job with grants has internet sockets, and what a socket receives that
+  /// listens, and whose connections nobody accepts, is charged to nobody (see `localKinds`): it listens on none at all, because
+  /// a filter cannot see of which kind a socket is.
+  static let localOnly = Group(reason: "local sockets are charged to the cell", names: "listen setsockopt")
+
+  /// Instead, where a job has grants.
+  static let granted: [(name: String, alternatives: [[Comparison]])] = [
+    ("socket", localKinds + streamKinds),
+    ("setsockopt", socketOptions),
+  ]
+
+  /// TCP over IPv4, to the listeners that the broker holds: IPPROTO_TCP, or 0, which is the same; not MPTCP.
+  private static let streamKinds: [[Comparison]] = [0, 6].map { [.int(0, 2), type(stream), .int(2, $0)] }
+
+  /// SOL_SOCKET as a whole, which local sockets have too; of IP and TCP what clients set to be quick or patient: IP_TOS,
+  /// IP_TTL, IP_MTU_DISCOVER, IP_RECVERR; TCP_NODELAY, TCP_MAXSEG, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT,
+  /// TCP_SYNCNT, TCP_LINGER2, TCP_QUICKACK, TCP_USER_TIMEOUT. Not TCP_ULP, TCP_REPAIR, TCP_MD5SIG and their like, which are the
+  /// kernel's less trodden paths.
+  private static let socketOptions: [[Comparison]] =
+    [[.int(1, 1)]] + [1, 2, 10, 11].map { [.int(1, 0), .int(2, $0)] }
+    + [1, 2, 3, 4, 5, 6, 7, 8, 12, 18].map { [.int(1, 6), .int(2, $0)] }
+
   /// What a warden may do beyond its jobs, which are under its filter as well.
   static let wardenAllowed = Group(
     reason: "to make, look into and end cells",
@@ -105,9 +127,11 @@ enum SystemCallPolicy {
       setgroups sethostname readahead getxattr
       """)
 
-  /// KEYCTL_JOIN_SESSION_KEYRING: for a new cell. LOOP_CTL_GET_FREE and LOOP_CONFIGURE: for outputs on a disk.
+  /// KEYCTL_JOIN_SESSION_KEYRING: for a new cell. LOOP_CTL_GET_FREE and LOOP_CONFIGURE: for outputs on a disk. SIOCSIFFLAGS and
+  /// sockets of TCP: for the listeners in a cell (`CellNetwork`).
   static let wardenConditional: [(name: String, alternatives: [[Comparison]])] = [
-    ("keyctl", [[.int(0, 1)]]), ("ioctl", ([0x4C82, 0x4C0A] + ioctls.map(\.request)).map { [.int(1, $0)] }),
+    ("keyctl", [[.int(0, 1)]]), ("socket", localKinds + streamKinds),
+    ("ioctl", ([0x4C82, 0x4C0A, 0x8914] + ioctls.map(\.request)).map { [.int(1, $0)] }),
   ]
 
   /// All that a cell's init needs once it has given up everything else.

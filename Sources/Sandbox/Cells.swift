@@ -19,11 +19,15 @@ public struct CellRequest: Sendable {
   public var warm: WarmRuntime?
   /// What `/output` lies on. A warden that cannot have it on a disk refuses such a request.
   public var outputs: OutputStorage
+  /// What listens in the cell; nil: nothing, and the job has no socket that leads anywhere. Its names are the stage's
+  /// (`Stage.writeNames`).
+  public var network: RequestedNetwork?
 
   public init(
     stage: Stage?, argv: [String], environment: [(String, String)], limits: Limits, stdin: [UInt8]? = nil,
-    warm: WarmRuntime? = nil, outputs: OutputStorage = .memory
+    warm: WarmRuntime? = nil, outputs: OutputStorage = .memory, network: RequestedNetwork? = nil
   ) {
+    self.network = network
     self.outputs = outputs
     self.warm = warm
     self.stage = stage
@@ -41,7 +45,8 @@ public struct CellRequest: Sendable {
         wallMilliseconds: limits.wallMilliseconds, graceMilliseconds: limits.graceMilliseconds,
         memoryBytes: limits.memoryBytes, cpuMillis: limits.cpuMillis, pids: limits.pids,
         outputBytes: limits.outputBytes, outputFiles: limits.outputFiles, temporaryBytes: limits.temporaryBytes,
-        resultBytes: limits.resultBytes), runtime: runtime, outputs: outputs == .disk ? .disk : .memory)
+        resultBytes: limits.resultBytes), runtime: runtime, outputs: outputs == .disk ? .disk : .memory,
+      network: network.map { CellNetwork(listeners: $0.listeners.map { .init(address: $0.address, port: $0.port) }) })
   }
 
   /// An interpreter that has started can no longer be given other words on its command line or another locale; a job
@@ -53,8 +58,34 @@ public struct CellRequest: Sendable {
     else { return .program }
     return switch warm {
     case .python(let imports): .python(imports: imports)
-    case .forkedPython(let imports): .forkedPython(imports: imports)
+    // A copy of a common memory has the same random numbers as its siblings, which TLS could not do without.
+    case .forkedPython(let imports): network == nil ? .forkedPython(imports: imports) : .python(imports: imports)
     }
+  }
+}
+
+/// The listeners of one cell, and who takes them.
+public struct RequestedNetwork: Sendable {
+  /// An address of the cell's loopback interface, and a port there.
+  public struct Listener: Hashable, Sendable {
+    /// Within 127.0.0.0/8, in host order.
+    public var address: UInt32
+    public var port: UInt16
+
+    public init(address: UInt32, port: UInt16) {
+      self.address = address
+      self.port = port
+    }
+  }
+
+  public var listeners: [Listener]
+  /// Told once, before the job's first instruction; not where no cell comes of the request. The descriptors are in the order of
+  /// `listeners`. On the sandbox's thread, which it must not hold up.
+  public var opened: @Sendable ([Descriptor]) -> Void
+
+  public init(listeners: [Listener], opened: @escaping @Sendable ([Descriptor]) -> Void) {
+    self.listeners = listeners
+    self.opened = opened
   }
 }
 
@@ -173,6 +204,7 @@ struct Cell {
   let stage: Stage?
   let limits: Limits
   let outputs: OutputStorage
+  let network: RequestedNetwork?
   /// When the warden, which keeps the wall clock, must have ended the cell.
   let overdue: ContinuousClock.Instant
   let chunks: AsyncStream<OutputChunk>.Continuation
@@ -217,7 +249,8 @@ struct Cell {
         cpuSeconds: Double(end.cpuMicroseconds) / 1e6,
         memoryPeakBytes: end.memoryPeakBytes.map { Int64(clamping: $0) },
         isolation: Isolation(
-          cgroup: facts.cgroup, namespaces: start.namespaces, filter: facts.filter, uid: start.user,
+          cgroup: facts.cgroup, namespaces: start.namespaces,
+          filter: network == nil ? facts.filter : facts.networkFilter, uid: start.user,
           outputs: outputs),
         output: descriptors[0], result: descriptors[1]))
   }

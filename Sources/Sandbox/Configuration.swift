@@ -88,6 +88,8 @@ public struct SandboxFacts: Sendable, Equatable {
   public var namespaces: [String]
   /// Digest of the seccomp program of every job.
   public var filter: Digest
+  /// Of every job that has a network.
+  public var networkFilter: Digest
   /// Version of the kernel's Landlock that every job is under; 0 where there is none.
   public var landlock: Int
   /// `root`, or `user_namespace` where the warden is an ordinary user.
@@ -112,6 +114,7 @@ public struct SandboxFacts: Sendable, Equatable {
       }
     namespaces = facts.namespaces
     filter = sha256(facts.filter)
+    networkFilter = sha256(facts.networkFilter)
     landlock = Int(facts.landlock)
     missing = facts.missing.map(Finding.init)
     diskOutputs =

@@ -187,7 +187,8 @@ public actor Sandbox {
     let cap = request.limits.streamBytes
     let longest = Duration.milliseconds(request.limits.wallMilliseconds + request.limits.graceMilliseconds)
     cells[order.cell] = Cell(
-      stage: request.stage, limits: request.limits, outputs: request.outputs, overdue: .now + longest + wardenPatience,
+      stage: request.stage, limits: request.limits, outputs: request.outputs, network: request.network,
+      overdue: .now + longest + wardenPatience,
       chunks: chunks,
       stdout: Stream(pipe: standard.stdout.read, capture: StreamCapture(cap: cap)),
       stderr: Stream(pipe: standard.stderr.read, capture: StreamCapture(cap: cap)))
@@ -276,6 +277,11 @@ public actor Sandbox {
 
   private func handle(_ reply: WardenReply, _ descriptors: [Descriptor]) {
     switch reply {
+    case .listening(let cell):
+      guard let network = cells[cell]?.network, descriptors.count == network.listeners.count else {
+        return lose("it opened listeners that nobody asked for")
+      }
+      network.opened(descriptors)
     case .started(let start):
       begun(start)
       cells[start.cell]?.result = descriptors.first

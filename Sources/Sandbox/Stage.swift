@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Jobs
 import Kernel
+import WardenProtocol
 
 /// What one attempt's cell gets to read: `input/` and `job/` in a private directory beneath the state directory.
 ///
@@ -40,6 +41,17 @@ public struct Stage: Sendable {
   /// Writes a file of the worker's making as `/job/NAME`; errors as `writeInput`.
   public func writeJobFile(name: String, bytes: [UInt8], executable: Bool) throws(SandboxError) -> Digest {
     try write(name, beneath: job, mode: executable ? 0o555 : 0o444, bytes: bytes)
+  }
+
+  /// Writes the cell's /etc/hosts: the names of its listeners, beside its own.
+  /// - Parameter names: addresses as text, and a name each.
+  public func writeNames(_ names: [(address: String, name: String)]) throws(SandboxError) {
+    try failing("stage", "cannot make a directory for the names") {
+      let place = try directory.handle.makeDirectory(FileName(CellNetwork.namesDirectory.utf8), mode: 0o755)
+      let lines = ["127.0.0.1 localhost", "127.0.0.1 cell"] + names.map { "\($0.address) \($0.name)" }
+      _ = try write(
+        CellNetwork.namesFile, beneath: place, mode: 0o444, bytes: Array((lines.joined(separator: "\n") + "\n").utf8))
+    }
   }
 
   /// Copies the plain file `path` beneath the operator's `root` to `/input/NAME`, following no link, and digests

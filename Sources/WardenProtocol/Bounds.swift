@@ -16,6 +16,8 @@ public enum Bounds {
   /// Strings of refusals and lists of names.
   public static let textBytes = 4 << 10
   public static let names = 64
+  /// Listeners in one cell; their descriptors travel in one packet.
+  public static let listeners = 17
   /// BPF_MAXINSNS instructions of 8 bytes.
   public static let filterBytes = 4_096 * 8
 }
@@ -42,7 +44,7 @@ extension CellOrder {
         return Refusal(control: "order.environment", stage: "a variable has a name without '=' and no NUL")
       }
     }
-    return runtimeProblem ?? limits.problem
+    return network?.problem(stage: stage) ?? runtimeProblem ?? limits.problem
   }
 
   private var runtimeProblem: Refusal? {

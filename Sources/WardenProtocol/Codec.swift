@@ -2,13 +2,13 @@
 // a flag and the value. Both sides are of one build, so an unknown version or kind is an error, not a negotiation.
 
 /// Raised whenever a message's bytes change their meaning.
-public let wardenProtocolVersion: UInt8 = 5
+public let wardenProtocolVersion: UInt8 = 6
 
 private enum Kind: UInt8 {
   case run = 1
   case stop, shutdown, freeze
   case hello = 16
-  case cannot, started, refused, finished
+  case cannot, started, refused, finished, listening
 }
 
 extension ByteWriter {
@@ -100,6 +100,13 @@ extension WardenRequest {
       writer.put(order.runtime.tag)
       writer.put(list: order.runtime.imports) { $0.put($1) }
       writer.put(order.outputs.rawValue)
+      writer.put(order.network != nil)
+      if let network = order.network {
+        writer.put(list: network.listeners) { writer, listener in
+          writer.put(listener.address)
+          writer.put(listener.port)
+        }
+      }
       return writer.bytes
     case .stop(let stop):
       var writer = ByteWriter(.stop)
@@ -139,7 +146,13 @@ extension WardenRequest {
       self = .run(
         CellOrder(
           cell: cell, stage: stage, arguments: arguments, environment: environment, limits: limits,
-          runtime: try CellRuntime(from: &reader), outputs: try reader.takeCase()))
+          runtime: try CellRuntime(from: &reader), outputs: try reader.takeCase(),
+          network: try reader.takeOptional { reader throws(MalformedMessage) in
+            CellNetwork(
+              listeners: try reader.takeList(atMost: Bounds.listeners) { reader throws(MalformedMessage) in
+                CellNetwork.Listener(address: try reader.take(), port: try reader.take())
+              })
+          }))
     case .stop:
       self = .stop(
         CellStop(cell: try reader.take(), cause: try reader.takeCase(), graceMilliseconds: try reader.take()))
@@ -147,7 +160,7 @@ extension WardenRequest {
       self = .freeze(cell: try reader.take(), try reader.takeBool())
     case .shutdown:
       self = .shutdown
-    case .hello, .cannot, .started, .refused, .finished:
+    case .hello, .cannot, .listening, .started, .refused, .finished:
       throw reader.malformed("a reply where a request belongs")
     }
     try reader.finish()
@@ -195,6 +208,7 @@ extension WardenReply {
       writer.put(facts.mode.rawValue)
       writer.put(list: facts.namespaces) { $0.put($1) }
       writer.put(facts.filter)
+      writer.put(facts.networkFilter)
       writer.put(facts.landlock)
       writer.put(facts.firstUser)
       writer.put(facts.userCount)
@@ -205,6 +219,10 @@ extension WardenReply {
     case .cannot(let refusal):
       var writer = ByteWriter(.cannot)
       writer.put(refusal)
+      return writer.bytes
+    case .listening(let cell):
+      var writer = ByteWriter(.listening)
+      writer.put(cell)
       return writer.bytes
     case .started(let start):
       var writer = ByteWriter(.started)
@@ -243,12 +261,14 @@ extension WardenReply {
         WardenFacts(
           processID: try reader.take(), cgroup: try reader.takeCase(), mode: try reader.takeCase(),
           namespaces: try reader.takeNames(), filter: try reader.takeBytes(atMost: Bounds.filterBytes),
+          networkFilter: try reader.takeBytes(atMost: Bounds.filterBytes),
           landlock: try reader.take(), firstUser: try reader.take(), userCount: try reader.take(),
           missing: try reader.takeList(atMost: Bounds.names) { reader throws(MalformedMessage) in
             try reader.takeRefusal()
           }, diskOutputs: try reader.takeOptional { reader throws(MalformedMessage) in try reader.takeRefusal() }))
     case .cannot:
       self = .cannot(try reader.takeRefusal())
+    case .listening: self = .listening(cell: try reader.take())
     case .started: self = .started(try reader.takeStart())
     case .refused:
       self = .refused(cell: try reader.take(), try reader.takeRefusal())

@@ -26,6 +26,8 @@ public enum WardenReply: Equatable, Sendable {
   case hello(WardenFacts)
   /// No descriptors. The host cannot confine; the warden exits with code 1.
   case cannot(Refusal)
+  /// Descriptors: the cell's listeners, in the order's order. The job has not begun.
+  case listening(cell: UInt64)
   /// Descriptor: the root directory of `/result`, for a look at what the job says of its progress. The job's first
   /// instruction is about to run, or has run. Not said of a job that has ended by then: `finished` says it along.
   case started(CellStart)
@@ -49,9 +51,13 @@ public struct CellOrder: Equatable, Sendable {
   public var limits: CellLimits
   public var runtime: CellRuntime
   public var outputs: CellOutputs
+  /// Nil: no socket leads anywhere.
+  public var network: CellNetwork?
 
   /// What a cell must have been built for to take this order.
-  public var shape: CellShape { CellShape(limits: limits, runtime: runtime, outputs: outputs) }
+  public var shape: CellShape {
+    CellShape(limits: limits, runtime: runtime, outputs: outputs, isNetworked: network != nil)
+  }
 
   public struct Variable: Equatable, Sendable {
     public var name: String
@@ -65,9 +71,10 @@ public struct CellOrder: Equatable, Sendable {
 
   public init(
     cell: UInt64, stage: String, arguments: [String], environment: [Variable] = [], limits: CellLimits = .init(),
-    runtime: CellRuntime = .program, outputs: CellOutputs = .memory
+    runtime: CellRuntime = .program, outputs: CellOutputs = .memory, network: CellNetwork? = nil
   ) {
     self.cell = cell
+    self.network = network
     self.runtime = runtime
     self.outputs = outputs
     self.stage = stage
@@ -151,6 +158,8 @@ public struct WardenFacts: Equatable, Sendable {
   public var namespaces: [String]
   /// The seccomp program every job runs under: the kernel's array of `struct sock_filter`.
   public var filter: [UInt8]
+  /// The same, of jobs that have a network.
+  public var networkFilter: [UInt8]
   /// Version of the kernel's Landlock that every job is under; 0 where there is none.
   public var landlock: Int32
   /// Host uids the warden gives to jobs.
@@ -163,7 +172,7 @@ public struct WardenFacts: Equatable, Sendable {
 
   public init(
     processID: Int32, cgroup: CgroupKind, mode: Mode, namespaces: [String], filter: [UInt8],
-    landlock: Int32 = 0, firstUser: UInt32, userCount: UInt32, missing: [Refusal] = [],
+    networkFilter: [UInt8] = [], landlock: Int32 = 0, firstUser: UInt32, userCount: UInt32, missing: [Refusal] = [],
     diskOutputs: Refusal? = nil
   ) {
     self.processID = processID
@@ -171,6 +180,7 @@ public struct WardenFacts: Equatable, Sendable {
     self.mode = mode
     self.namespaces = namespaces
     self.filter = filter
+    self.networkFilter = networkFilter
     self.landlock = landlock
     self.firstUser = firstUser
     self.userCount = userCount

@@ -10,8 +10,13 @@ public struct CellShape: Hashable, Sendable {
   public var resultBytes: Int64
   public var runtime: CellRuntime
   public var outputs: CellOutputs
+  /// The job may have sockets of TCP; which listeners there are is the order's.
+  public var isNetworked: Bool
 
-  public init(limits: CellLimits, runtime: CellRuntime, outputs: CellOutputs = .memory) {
+  public init(
+    limits: CellLimits, runtime: CellRuntime, outputs: CellOutputs = .memory, isNetworked: Bool = false
+  ) {
+    self.isNetworked = isNetworked
     memoryBytes = limits.memoryBytes
     cpuMillis = limits.cpuMillis
     pids = limits.pids

@@ -25,7 +25,9 @@ extension Cell {
       do throws(Refusal) {
         try requiring("cgroup.limits") { () throws(SystemError) in
           try group.apply(
-            CgroupLimits(memoryBytes: shape.memoryBytes, pids: shape.pids, cpuMillis: shape.cpuMillis))
+            CgroupLimits(
+              memoryBytes: shape.memoryBytes, pids: shape.pids, cpuMillis: shape.cpuMillis,
+              countsSockets: shape.isNetworked))
         }
         try cell.verify(host: host, own: own)
         return cell
@@ -108,19 +110,26 @@ struct CellMounts {
   var staging: Descriptor
 
   /// Shows the stage's directories, read-only.
-  func attach(stage: String) throws(Refusal) {
+  /// - Parameter names: with the stage's names of hosts, too.
+  func attach(stage: String, names: Bool) throws(Refusal) {
     try requiring("stage") { () throws(SystemError) in
       // A mount can be copied only from one's own namespace.
-      let staged = [try staged("\(stage)/input"), try staged("\(stage)/job")]
+      var staged = [
+        (try staged("\(stage)/input"), Template.Path.input), (try staged("\(stage)/job"), Template.Path.job),
+      ]
+      if names {
+        let directory = "\(stage)/\(CellNetwork.namesDirectory)"
+        staged.append((try self.staged(directory, CellNetwork.namesFile), Template.Path.hosts))
+      }
       try Namespaces.mount.enter(cell)
       defer { comeBack() }
-      for (mount, path) in zip(staged, [Template.Path.input, Template.Path.job]) { try mount.attach(at: path) }
+      for (mount, path) in staged { try mount.attach(at: path) }
     }
   }
 
-  private func staged(_ path: String) throws(SystemError) -> DetachedMount {
+  private func staged(_ path: String, _ name: String = ".") throws(SystemError) -> DetachedMount {
     let directory = try staging.open(beneath: path, O_RDONLY | O_DIRECTORY)
-    let mount = try DetachedMount.clone(".", at: directory, recursive: false)
+    let mount = try DetachedMount.clone(name, at: directory, recursive: false)
     try mount.restrict([.readOnly, .noSetuid, .noDevices, .noExecution])
     return mount
   }

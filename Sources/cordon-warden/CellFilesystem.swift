@@ -67,7 +67,7 @@ struct CellFilesystem {
 
   /// What the job may do with files, told to Landlock as well. In the job's own process, with a table of its own.
   func restrict(_ landlock: LandlockGrounds) throws(SystemError) {
-    let rules = try Landlock(version: landlock.version)
+    let rules = try Landlock(version: landlock.version, connects: shape.isNetworked)
     for (place, rights) in landlock.shared { try rules.allow(rights, beneath: place) }
     for path in [Template.Path.temporary, Template.Path.sharedMemory, Template.Path.output, Template.Path.result] {
       let executable: Landlock.Rights = path == Template.Path.temporary ? .execute : []

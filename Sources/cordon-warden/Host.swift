@@ -14,6 +14,8 @@ struct Host {
   var own: Descriptor
   /// The warden's own mount namespace, to come back to.
   var mountNamespace: Descriptor
+  /// The warden's own network namespace, to come back to.
+  var networkNamespace: Descriptor
   /// The one whose copy every cell gets.
   var template: Descriptor
   /// What the kernel calls that.
@@ -60,7 +62,7 @@ struct Host {
     let cgroups = try refusing { () throws(Unavailable) in
       try CgroupArea(layout: try .ofHost(proc: proc), base: configuration.cgroupBase, proc: proc)
     }
-    let filter = try JobGrounds.compileFilter()
+    let filters = try JobGrounds.compileFilters()
     let initFilter = try requiring("seccomp") { () throws(SystemError) in
       try SeccompFilter.compileForInit(program: CellDescriptors.program)
     }
@@ -91,9 +93,10 @@ struct Host {
     return Host(
       program: program,
       grounds: JobGrounds(
-        mode: mode, null: null, slot: slot, filter: filter, landlock: landlock, others: [own]),
+        mode: mode, null: null, slot: slot, filters: filters, landlock: landlock, others: [own]),
       proc: proc, own: own,
-      mountNamespace: try namespace("mnt", proc), template: template, templateIdentity: templateIdentity,
+      mountNamespace: try namespace("mnt", proc), networkNamespace: try namespace("net", proc), template: template,
+      templateIdentity: templateIdentity,
       staging: try openStaging(), cgroups: cgroups,
       initFilter: initFilter, users: users,
       hostNamespaces: hostNamespaces, missing: missing(mode: mode, cgroups: cgroups), disk: disk)

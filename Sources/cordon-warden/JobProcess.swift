@@ -23,7 +23,8 @@ import WardenProtocol
 //   start    0, 1 and 2, the working directory, the word that it runs, execve. The socket closes with the execve, which
 //            tells the warden that the job runs; if it fails, what failed follows on the socket instead.
 //
-// No loopback interface is brought up: a cell has no socket that could use it.
+// The loopback interface is brought up with the listeners of an order (`CellListeners`); other cells have no socket that could
+// use it.
 
 /// What it takes to make a process harmless; the same for every cell of a warden.
 struct JobGrounds {
@@ -31,29 +32,30 @@ struct JobGrounds {
   var null: Descriptor
   /// Where the end of a new cell's socket is put for its process; /dev/null while there is none.
   var slot: Descriptor
-  /// Of every job.
+  /// Of every job, and of one that has a network.
   var filter: SeccompFilter
+  var networkFilter: SeccompFilter
   /// Nil where the kernel has none.
   var landlock: LandlockGrounds?
   /// Every descriptor that such a process needs has a number below this.
   var reservedDescriptors: Int32
 
   init(
-    mode: WardenFacts.Mode, null: Descriptor, slot: Descriptor, filter: SeccompFilter, landlock: LandlockGrounds?,
-    others: [Descriptor] = []
+    mode: WardenFacts.Mode, null: Descriptor, slot: Descriptor, filters: (local: SeccompFilter, network: SeccompFilter),
+    landlock: LandlockGrounds?, others: [Descriptor] = []
   ) {
     self.mode = mode
     self.null = null
     self.slot = slot
-    self.filter = filter
+    (filter, networkFilter) = filters
     self.landlock = landlock
     let needed = ([null, slot] + others).map(\.raw) + (landlock?.shared.map(\.place.number) ?? [])
     reservedDescriptors = 1 + needed.max()!
   }
 
-  static func compileFilter() throws(Refusal) -> SeccompFilter {
+  static func compileFilters() throws(Refusal) -> (local: SeccompFilter, network: SeccompFilter) {
     try requiring("seccomp", fix: "install libseccomp 2.5 or later") { () throws(SystemError) in
-      try SeccompFilter.compile()
+      (try SeccompFilter.compile(), try SeccompFilter.compile(granted: true))
     }
   }
 }
@@ -124,6 +126,6 @@ struct JobProcess {
     try SystemError.check(cordon_unblock_signals(), "sigprocmask")
     if let landlock = grounds.landlock { try filesystem.restrict(landlock) }
     try CellDescriptors.closeOthers(beyond: last)
-    try grounds.filter.load()
+    try (shape.isNetworked ? grounds.networkFilter : grounds.filter).load()
   }
 }

@@ -18,6 +18,8 @@ enum OwnConfinement {
     (CAP_KILL, "to end a cell's processes"),
     (CAP_CHOWN, "a job's pipes are the job's"),
     (CAP_DAC_READ_SEARCH, "to open a job's outputs for the worker"),
+    (CAP_NET_ADMIN, "a cell's loopback interface; the warden's own network is an empty one"),
+    (CAP_NET_BIND_SERVICE, "a cell's listeners on ports below 1024"),
     (CAP_SYS_PTRACE, "to see which namespaces a cell is in"),
   ]
 

@@ -89,6 +89,7 @@ final class Supervisor {
         WardenFacts(
           processID: getpid(), cgroup: host.cgroups.isUnified ? .unified : .hybrid, mode: host.grounds.mode,
           namespaces: host.cellNamespaces.names, filter: host.grounds.filter.instructions,
+          networkFilter: host.grounds.networkFilter.instructions,
           landlock: host.grounds.landlock?.version ?? 0,
           firstUser: host.users.range.first, userCount: host.users.range.count, missing: host.missing,
           diskOutputs: host.disk.refusal)))

@@ -126,7 +126,8 @@ extension Supervisor {
     if let event = cell.group.outOfMemory { readiness.remove(event) }
     // First, so that what hangs on it is taken down by the init as it ends, and not here.
     cell.mounts = nil
-    if cell.isEmptied {
+    // One whose interface is up is another than a new one.
+    if cell.isEmptied, !cell.shape.isNetworked {
       host.networks.keep(ofInit: cell.initProcess.processID, proc: host.proc)
     }
     watch(cell.initProcess.descriptor, .read, of: cell, .initProcess)

@@ -92,7 +92,12 @@ extension Supervisor {
     guard let order = cell.order, let mounts = cell.mounts else { return }
     if host.grounds.mode == .root { for stream in cell.given { stream.giveAway(to: cell.user) } }
     if !order.stage.isEmpty {
-      try CellMounts(cell: mounts, own: host.mountNamespace, staging: host.staging).attach(stage: order.stage)
+      try CellMounts(cell: mounts, own: host.mountNamespace, staging: host.staging).attach(
+        stage: order.stage, names: order.network != nil)
+    }
+    if let network = order.network {
+      let listeners = try CellListeners(cell: cell.initProcess.descriptor, own: host.networkNamespace).open(network)
+      send(.listening(cell: order.cell), listeners)
     }
     // From here on the socket says one thing, by its end: that the process executes the job, or is gone. To be woken for
     // that would take the processor from the job at its first instruction, and again for the worker that is told; a job

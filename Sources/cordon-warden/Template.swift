@@ -31,6 +31,7 @@ struct Template {
     static let output = "/output"
     static let result = "/result"
     static let job = "/job"
+    static let hosts = "/etc/hosts"
     /// The staging directory, for the warden.
     static let staging = job
   }

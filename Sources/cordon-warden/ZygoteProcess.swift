@@ -51,11 +51,11 @@ struct ZygoteProcess {
     cordon_set_name("cordon-zygote")
     // The user namespace of an ordinary user's warden maps its uid to itself.
     let mode: WardenFacts.Mode = geteuid() == 0 ? .root : .userNamespace
-    let filter = try JobGrounds.compileFilter()
+    let filters = try JobGrounds.compileFilters()
     grounds = try Self.step { () throws(SystemError) in
       let null = try Descriptor.open("/dev/null", O_RDWR)
       return JobGrounds(
-        mode: mode, null: null, slot: try null.duplicate(), filter: filter, landlock: try LandlockGrounds.open())
+        mode: mode, null: null, slot: try null.duplicate(), filters: filters, landlock: try LandlockGrounds.open())
     }
     guard let packet = try Self.step({ () throws(SystemError) in try control.receive(limit: Bounds.message) }),
       case .prepare(let imports)? = try? ZygoteOrder(decoding: packet.bytes), let proc = packet.descriptors.first

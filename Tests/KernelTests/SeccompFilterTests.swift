@@ -35,7 +35,9 @@ private func fails(_ errno: Int32) -> UInt32 { 0x0005_0000 | UInt32(errno) }
 
   /// Every number a kernel may have has exactly the action the policy states, with arguments of zero.
   @Test func everyNumberHasItsStatedAction() throws {
-    let allowed = SystemCallPolicy.allowed.reduce(into: Set<Int32>()) { $0.formUnion(numbers($1)) }
+    let allowed = (SystemCallPolicy.allowed + [SystemCallPolicy.localOnly]).reduce(into: Set<Int32>()) {
+      $0.formUnion(numbers($1))
+    }
     let absent = numbers(SystemCallPolicy.absent).union(numbers(SystemCallPolicy.watches))
     let unsupported = numbers(SystemCallPolicy.unsupported)
     #expect(allowed.isDisjoint(with: absent) && allowed.isDisjoint(with: unsupported))
@@ -114,6 +116,40 @@ private func fails(_ errno: Int32) -> UInt32 { 0x0005_0000 | UInt32(errno) }
     }
   }
 
+  /// A job with grants has TCP over IPv4 beside local sockets, listens on nothing, and sets what clients set; all else is the
+  /// same.
+  @Test func grantsAddOneKindOfSocketAndTakeListening() throws {
+    let granted = FilterProgram(try SeccompFilter.compile(granted: true).instructions)
+    func ask(_ number: Int32, _ arguments: UInt64...) throws -> UInt32 {
+      try granted.action(number: UInt32(bitPattern: number), architecture: native, arguments: arguments)
+    }
+    for family in UInt64(0)...50 {
+      for type in UInt64(0)...15 {
+        for transport in Array(UInt64(0)...40) + [132, 255, 262, 300] {
+          let isLocal = family == 1 && [1, 2, 5].contains(type)
+          let isTCP = family == 2 && type == 1 && [0, 6].contains(transport)
+          for flags: UInt64 in [0, 0o2_004_000] {
+            #expect(
+              try ask(number("socket"), family, type | flags, transport) == (isLocal || isTCP ? allow : fails(EPERM)),
+              "family \(family) type \(type) protocol \(transport)")
+          }
+        }
+      }
+    }
+    var options: [[UInt64]] = []
+    for level in UInt64(0)...300 {
+      for option in UInt64(0)...100 where try ask(number("setsockopt"), 3, level, option) == allow {
+        if level != 1 { options.append([level, option]) }
+      }
+    }
+    #expect(options == [1, 2, 10, 11].map { [0, $0] } + [1, 2, 3, 4, 5, 6, 7, 8, 12, 18].map { [6, $0] })
+    #expect(try ask(number("setsockopt"), 3, 1, 8) == allow, "SO_RCVBUF")
+    #expect(try ask(number("listen"), 3, 1) == fails(EPERM))
+    for call in Int32(0)...1_024 where ![number("listen"), number("setsockopt"), number("socket")].contains(call) {
+      #expect(try ask(call) == action(call), "system call \(call)")
+    }
+  }
+
   /// The kernel reads these arguments as ints, so what stands in the upper half must change nothing.
   @Test func theUpperHalfOfAnIntDecidesNothing() throws {
     let upper: UInt64 = 0xDEAD_BEEF_0000_0000
@@ -154,7 +190,9 @@ private func fails(_ errno: Int32) -> UInt32 { 0x0005_0000 | UInt32(errno) }
     }
     #expect(try ask(number("keyctl"), 1) == allow, "join a session keyring")
     #expect(try ask(number("keyctl"), 11) == fails(EPERM), "read a key")
-    #expect(try ask(number("socket"), 2, 1) == fails(EPERM))
+    #expect(try ask(number("socket"), 2, 1) == allow, "listeners in cells")
+    #expect(try ask(number("socket"), 2, 2) == fails(EPERM))
+    #expect(try ask(number("socket"), 10, 1) == fails(EPERM))
     for name in [
       "bpf", "ptrace", "init_module", "kexec_load", "reboot", "perf_event_open", "open_by_handle_at", "swapon",
     ] {

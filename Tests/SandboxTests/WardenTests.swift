@@ -103,8 +103,8 @@ import Testing
       let parts = line.split(separator: ":", maxSplits: 1)
       if parts.count == 2 { fields[parts[0]] = parts[1].drop { $0 == "\t" || $0 == " " } }
     }
-    // chown, dac_read_search, kill, setgid, setuid, sys_chroot, sys_ptrace, sys_admin: bits 0, 2, 5, 6, 7, 18, 19, 21.
-    let kept: UInt64 = 1 << 0 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 18 | 1 << 19 | 1 << 21
+    // chown, dac_read_search, kill, setgid, setuid, net_bind_service, net_admin, sys_chroot, sys_ptrace, sys_admin.
+    let kept: UInt64 = [0, 2, 5, 6, 7, 10, 12, 18, 19, 21].reduce(0) { $0 | 1 << $1 }
     // Inheritable for zygotes, which are the warden's own program.
     for set in ["CapPrm", "CapEff", "CapInh"] {
       #expect(fields[Substring(set)].flatMap { UInt64($0, radix: 16) } == kept, "\(set)")

@@ -14,6 +14,10 @@ private let requests: [WardenRequest] = [
         outputFiles: 7, temporaryBytes: 8, resultBytes: -9))),
   .run(CellOrder(cell: 0, stage: "", arguments: ["/a"], runtime: .python(imports: ["json", "os.path"]))),
   .run(CellOrder(cell: 1, stage: "", arguments: ["/a"], outputs: .disk)),
+  .run(
+    CellOrder(
+      cell: 2, stage: "s", arguments: ["/a"],
+      network: CellNetwork(listeners: [.init(address: 0x7F00_0002, port: 443), .init(address: .max, port: .max)]))),
   .stop(CellStop(cell: 7, cause: .abandoned, graceMilliseconds: 1_500)),
   .freeze(cell: 8, true), .freeze(cell: 9, false),
   .shutdown,
@@ -23,12 +27,14 @@ private let replies: [WardenReply] = [
   .hello(
     WardenFacts(
       processID: 4_711, cgroup: .hybrid, mode: .userNamespace, namespaces: ["mnt", "pid"],
-      filter: Array(0...255), landlock: 7, firstUser: 200_001, userCount: 255, missing: [refusal, refusal])),
+      filter: Array(0...255), networkFilter: [1, 2], landlock: 7, firstUser: 200_001, userCount: 255,
+      missing: [refusal, refusal])),
   .hello(
     WardenFacts(
       processID: 1, cgroup: .unified, mode: .root, namespaces: [], filter: [], firstUser: 1, userCount: 1,
       diskOutputs: refusal)),
   .cannot(refusal),
+  .listening(cell: 9),
   .started(CellStart(cell: 1, user: 200_003, initProcessID: 99, namespaces: ["net"])),
   .refused(cell: 3, refusal),
   .finished(CellEnd(cell: 4, status: .exited(255), emptied: false)),
@@ -100,9 +106,26 @@ private let replies: [WardenReply] = [
 
   @Test(arguments: [0, 3, 255] as [UInt8]) func outputsLieWhereTheProtocolSays(_ other: UInt8) {
     var bytes = WardenRequest.run(CellOrder(cell: 1, stage: "", arguments: ["/a"], outputs: .disk)).encoded
-    #expect(bytes.last == CellOutputs.disk.rawValue)
-    bytes[bytes.count - 1] = other
+    // Before the flag of a network that is not there.
+    #expect(bytes.suffix(2) == [CellOutputs.disk.rawValue, 0])
+    bytes[bytes.count - 2] = other
     #expect(throws: MalformedMessage.self) { try WardenRequest(decoding: bytes) }
+  }
+
+  /// Listeners elsewhere than on the cell's loopback interface, twice the same, none or too many, or without names.
+  @Test(
+    arguments: [
+      ([(0x7F00_0002, 443)], "s", true), ([(0x7F00_0002, 443), (0x7F00_0002, 80)], "s", true),
+      ([(0x7F00_0002, 443)], "", false), ([], "s", false), ([(0x0A00_0001, 443)], "s", false),
+      ([(0x7F00_0002, 0)], "s", false), ([(0x7F00_0002, 443), (0x7F00_0002, 443)], "s", false),
+      ((1...18).map { (0x7F00_0000 + $0, 443) }, "s", false),
+    ] as [([(UInt32, UInt16)], String, Bool)])
+  func networksAreLoopbackListeners(_ listeners: [(UInt32, UInt16)], _ stage: String, _ holds: Bool) {
+    let network = CellNetwork(listeners: listeners.map { .init(address: $0.0, port: $0.1) })
+    let order = CellOrder(cell: 1, stage: stage, arguments: ["/a"], network: network)
+    #expect((order.problem == nil) == holds)
+    #expect(order.shape.isNetworked)
+    #expect(order.shape != CellOrder(cell: 1, stage: stage, arguments: ["/a"]).shape)
   }
 
   @Test func outputsAreOfTheShape() {

@@ -7,6 +7,7 @@
 #include "CLinuxLandlock.h"
 #include "CLinuxLoop.h"
 #include "CLinuxMount.h"
+#include "CLinuxNetwork.h"
 #include "CLinuxProcess.h"
 #include "CLinuxReadiness.h"
 #include "CLinuxThread.h"

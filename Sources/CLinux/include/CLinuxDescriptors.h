@@ -14,7 +14,7 @@ enum {
 };
 
 /// Most descriptors that travel with one packet here.
-enum { CORDON_PACKET_DESCRIPTORS = 8 };
+enum { CORDON_PACKET_DESCRIPTORS = 24 };
 
 /// O_PATH, which glibc hides behind _GNU_SOURCE.
 extern const int cordon_o_path;
