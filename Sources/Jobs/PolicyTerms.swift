@@ -42,6 +42,9 @@ public struct PolicyTerms: Equatable, Sendable {
   /// What outputs lie on.
   public var outputs = OutputStorage.memory
 
+  /// What jobs may reach, by name, as the document says it: the broker reads each grant strictly before anything listens.
+  public var grants: [String: JSONValue] = [:]
+
   /// What a worker that can keep `outputs` on a disk offers; `cordon.offers_asked_for()` has it, too.
   public static let diskOffer = "outputs.disk"
 
@@ -69,6 +72,10 @@ public struct PolicyTerms: Equatable, Sendable {
       else { throw Problem("outputs.on", "is unknown") }
       outputs = on
     }
+    if let given = members["grants"] {
+      guard let named = given.object else { throw Problem("grants", "is no object") }
+      grants = named
+    }
     if let given = members["warm"] {
       for (name, terms) in try Self.members(of: given, "warm", known: [Runtime.python3.rawValue]) {
         warm[.python3] = try Self.warm(terms, "warm.\(name)")
@@ -89,7 +96,7 @@ public struct PolicyTerms: Equatable, Sendable {
   // MARK: - Reading
 
   private static let members: Set = [
-    "ceilings", "defaults", "lease", "outputs", "runtimes", "version", "waivers", "warm",
+    "ceilings", "defaults", "grants", "lease", "outputs", "runtimes", "version", "waivers", "warm",
   ]
 
   private static func members(

@@ -90,17 +90,39 @@ public struct Isolation: Codable, Equatable, Sendable {
   /// Controls the policy allowed to be missing; empty means none.
   public var waivers: [String]
   public var outputs: OutputStorage
+  /// What it could reach and reached; nil where it had no grants.
+  public var egress: EgressFacts?
 
   public init(
     cgroup: String, namespaces: [String], filter: Digest, uid: UInt32?, waivers: [String] = [],
-    outputs: OutputStorage = .memory
+    outputs: OutputStorage = .memory, egress: EgressFacts? = nil
   ) {
+    self.egress = egress
     self.cgroup = cgroup
     self.namespaces = namespaces
     self.filter = filter
     self.uid = uid
     self.waivers = waivers
     self.outputs = outputs
+  }
+}
+
+/// The grants of an attempt, and what its ledger came to.
+public struct EgressFacts: Codable, Equatable, Sendable {
+  /// Names, in the order of the job's.
+  public var grants: [String]
+  /// Lines of the ledger.
+  public var lines: Int64
+  /// Digest of the last line; where there is none, what the first would have been chained to. Nil until the attempt is over.
+  public var head: Digest?
+  /// Refusals for which the ledger had no room.
+  public var unrecorded: Int64
+
+  public init(grants: [String], lines: Int64 = 0, head: Digest? = nil, unrecorded: Int64 = 0) {
+    self.grants = grants
+    self.lines = lines
+    self.head = head
+    self.unrecorded = unrecorded
   }
 }
 

@@ -69,13 +69,17 @@ public struct JobSpecification: Codable, Equatable, Sendable {
   /// Free-form parameters, given to the job as the file `/job/params.json` (its path in `CORDON_PARAMS`).
   public var params: JSONValue?
   public var labels: [String: String]
+  /// Names of what the policy grants and the job wants to reach; empty is nothing.
+  public var grants: [String]
 
-  enum CodingKeys: String, CodingKey { case runtime, argv, code, args, env, stdin, inputs, params, labels }
+  enum CodingKeys: String, CodingKey { case runtime, argv, code, args, env, stdin, inputs, params, labels, grants }
 
   public init(
     runtime: Runtime, argv: [String] = [], code: Source? = nil, args: [String] = [], env: [String: String] = [:],
-    stdin: String? = nil, inputs: [String: Source] = [:], params: JSONValue? = nil, labels: [String: String] = [:]
+    stdin: String? = nil, inputs: [String: Source] = [:], params: JSONValue? = nil, labels: [String: String] = [:],
+    grants: [String] = []
   ) {
+    self.grants = grants
     self.runtime = runtime
     self.argv = argv
     self.code = code
@@ -102,5 +106,6 @@ public struct JobSpecification: Codable, Equatable, Sendable {
     inputs = try container.decodeIfPresent([String: Source].self, forKey: .inputs) ?? [:]
     params = try container.decodeIfPresent(JSONValue.self, forKey: .params)
     labels = try container.decodeIfPresent([String: String].self, forKey: .labels) ?? [:]
+    grants = try container.decodeIfPresent([String].self, forKey: .grants) ?? []
   }
 }

@@ -83,6 +83,12 @@ extension JSONText {
       text.member("uid", isolation.uid)
       text.member("waivers", isolation.waivers)
       text.member("outputs", isolation.outputs.rawValue)
+      text.member("egress", isolation.egress) { text, egress in
+        text.member("grants", egress.grants)
+        text.member("lines", egress.lines)
+        text.member("head", egress.head?.description)
+        text.member("unrecorded", egress.unrecorded)
+      }
     }
   }
 }

@@ -27,6 +27,8 @@ enum Query: String, CaseIterable {
   case attemptPublished = "attempt_published"
   case retireWorker = "retire_worker"
   case appendLog = "append_log"
+  case appendEgress = "append_egress"
+  case egress
   case reportProgress = "report_progress"
   case readBlob = "read_blob"
   case readMade = "read_made"

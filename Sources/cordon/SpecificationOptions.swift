@@ -39,6 +39,11 @@ struct SpecificationOptions: ParsableArguments {
   @Option(name: .customLong("label"), help: ArgumentHelp("A label kept with the job.", valueName: "NAME=VALUE"))
   var labels: [String] = []
 
+  @Option(
+    name: .customLong("grant"),
+    help: ArgumentHelp("A destination of the policy's that the job may reach; repeat for more.", valueName: "NAME"))
+  var grants: [String] = []
+
   @Option(help: "A file given to the job as its standard input ('-' for ours).")
   var stdin: String?
 
@@ -117,6 +122,7 @@ struct SpecificationOptions: ParsableArguments {
     if !sources.isEmpty { members["inputs"] = .object(sources) }
     try addText(environment, option: "--env", as: "env", to: &members)
     try addText(labels, option: "--label", as: "labels", to: &members)
+    if !grants.isEmpty { members["grants"] = .array(grants.map { .string($0) }) }
     let given = try pairs(parameters, option: "--param", form: "NAME=VALUE")
     if !given.isEmpty { members["params"] = .object(given.mapValues(Self.parameter)) }
     if let stdin {

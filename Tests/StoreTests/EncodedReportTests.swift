@@ -8,7 +8,8 @@ import Testing
 struct EncodedReportTests {
   private static let digest = Digest(sha256: [UInt8](0..<32))
   private static let isolation = Isolation(
-    cgroup: "hybrid", namespaces: ["mnt", "pid"], filter: digest, uid: 100_000, waivers: ["landlock"], outputs: .disk)
+    cgroup: "hybrid", namespaces: ["mnt", "pid"], filter: digest, uid: 100_000, waivers: ["landlock"], outputs: .disk,
+    egress: EgressFacts(grants: ["index", "logs"], lines: 3, head: digest, unrecorded: 1))
   private static let hostile = "a \"quoted\" \\ line\n\t\u{01}\u{1F} with \u{7F} é 語 😀 \u{2028} </script>"
 
   private static let reports: [AttemptReport] = [

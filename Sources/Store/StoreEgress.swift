@@ -1,0 +1,34 @@
+import Jobs
+import Postgres
+
+// The ledger of what attempts reached. Its lines are the broker's; the database keeps them in their chain and in their order.
+extension Store {
+  /// One attempt's ledger, as far as it is there.
+  public struct EgressLedger: Sendable, Equatable {
+    public let attempt: Int
+    /// Fencing token of the attempt, which its first line is chained to.
+    public let token: Int64
+    /// In their canonical text, from the first.
+    public let lines: [String]
+  }
+
+  /// Keeps lines of an attempt; false when this worker does not hold it, nor held it a minute ago. The same lines again change
+  /// nothing.
+  /// - Parameter lines: 1 to 1000, each following the one before it. Refused (22023) where one does not.
+  public func appendEgress(worker: Int64, job: JobID, token: Int64, lines: [String]) async throws -> Bool {
+    try await one(
+      .appendEgress, [Parameter(worker), Parameter(job.description), Parameter(token), Parameter(lines)]
+    ).get("kept")
+  }
+
+  /// The ledger of an attempt; nil where it has no lines.
+  /// - Parameter attempt: nil is the one that runs, or else the last that ended.
+  public func egress(_ job: JobID, attempt: Int? = nil) async throws -> EgressLedger? {
+    let rows = try await all(
+      .egress, [Parameter(job.description), Parameter(attempt), Parameter(Int64(0)), Parameter(10_000)])
+    guard let first = rows.first else { return nil }
+    return EgressLedger(
+      attempt: try first.get("attempt_number"), token: try first.get("token"),
+      lines: try rows.map { try $0.get("line", as: String.self) })
+  }
+}
