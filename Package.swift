@@ -53,6 +53,13 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    // What reaches the network: the broker, the issuer's endpoints, Vault. BoringSSL comes twice with them.
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+    .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
   ],
   targets: [
     // System libraries.
@@ -69,8 +76,38 @@ let package = Package(
         "Jobs", .product(name: "Crypto", package: "swift-crypto"), .product(name: "Yams", package: "Yams"),
       ],
       swiftSettings: settings),
-    // What the broker judges by; nothing connects yet.
-    .target(name: "Broker", swiftSettings: settings),
+    // The only exit of a cell: parse, decide, connect, inject, record.
+    .target(
+      name: "Broker",
+      dependencies: [
+        "Jobs", "Policies",
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "X509", package: "swift-certificates"),
+      ],
+      swiftSettings: settings),
+    // Who an attempt is: keys, tokens, the issuer's documents and endpoints.
+    .target(
+      name: "Identity",
+      dependencies: [
+        "Jobs", .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "_CryptoExtras", package: "swift-crypto"),
+        .product(name: "JWTKit", package: "jwt-kit"),
+        .product(name: "Hummingbird", package: "hummingbird"),
+      ],
+      swiftSettings: settings),
+    // Where secrets come from and how they are kept out of what a job prints.
+    .target(
+      name: "Credentials",
+      dependencies: [
+        "Jobs", .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "NIOCore", package: "swift-nio"),
+      ],
+      swiftSettings: settings),
     .target(name: "WardenProtocol", swiftSettings: settings),
     .target(name: "CellPool", swiftSettings: settings),
     // Optimised in debug builds too: its tests go through hundreds of thousands of states.
@@ -162,6 +199,8 @@ let package = Package(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
     .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: settings),
+    .testTarget(name: "IdentityTests", dependencies: ["Identity", "Jobs"], swiftSettings: settings),
+    .testTarget(name: "CredentialsTests", dependencies: ["Credentials", "Jobs"], swiftSettings: settings),
     .testTarget(name: "PoliciesTests", dependencies: ["Policies", "Jobs"], swiftSettings: settings),
     .testTarget(
       name: "SchedulesTests", dependencies: ["Jobs", "Schedules", "TestKit"], exclude: ["reference.py"],
