@@ -103,9 +103,12 @@ let package = Package(
     .target(
       name: "Credentials",
       dependencies: [
-        "Jobs", .product(name: "Crypto", package: "swift-crypto"),
+        "Jobs", "Postgres", .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ],
       swiftSettings: settings),
     .target(name: "WardenProtocol", swiftSettings: settings),
@@ -200,10 +203,21 @@ let package = Package(
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
     .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: settings),
     .testTarget(name: "IdentityTests", dependencies: ["Identity", "Jobs"], swiftSettings: settings),
-    .testTarget(name: "CredentialsTests", dependencies: ["Credentials", "Jobs"], swiftSettings: settings),
+    .testTarget(
+      name: "CredentialsTests",
+      dependencies: [
+        "Credentials", "Jobs", "Policies", "Postgres", "PrivateCluster", "TestKit",
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+      ],
+      exclude: ["reference.py", "reference.txt"], swiftSettings: settings),
     .testTarget(name: "PoliciesTests", dependencies: ["Policies", "Jobs"], swiftSettings: settings),
     .testTarget(
-      name: "SchedulesTests", dependencies: ["Jobs", "Schedules", "TestKit"], exclude: ["reference.py"],
+      name: "SchedulesTests", dependencies: ["Jobs", "Schedules", "TestKit"],
+      exclude: ["reference.py", "reference.txt"],
       swiftSettings: settings),
     .testTarget(name: "WardenProtocolTests", dependencies: ["WardenProtocol"], swiftSettings: settings),
     .testTarget(name: "LeaseModelTests", dependencies: ["LeaseModel"], swiftSettings: settings),

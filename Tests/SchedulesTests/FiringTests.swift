@@ -1,5 +1,6 @@
 import Foundation
 import Schedules
+import TestKit
 import Testing
 
 @Suite("What fires now")

@@ -1,5 +1,6 @@
 import Foundation
 import Schedules
+import TestKit
 import Testing
 
 /// croniter's own rules about daylight saving time are others than the policies here, so it is asked for wall times
@@ -119,7 +120,7 @@ struct ReferenceTests {
         questions.append(NextQuestion(cron: cron, after: start + index * 7_919, count: 12))
       }
     }
-    let answers = try Reference.ask(questions, as: [Int].self)
+    let answers = try Reference(of: "SchedulesTests").ask(questions, as: [Int].self)
     #expect(answers.count == questions.count && questions.count > 550)
     for (question, answer) in zip(questions, answers) {
       let found = try Schedule(CronExpression(question.cron))
@@ -141,7 +142,7 @@ struct ReferenceTests {
           ZoneQuestion(ask: "windows", cron: cron, zone: zone, from: from, until: Self.instant(2_028)))
       }
     }
-    let answers = try Reference.ask(questions, as: [Window].self)
+    let answers = try Reference(of: "SchedulesTests").ask(questions, as: [Window].self)
     var windows = 0
     var instants = 0
     for (question, answer) in zip(questions, answers) {
@@ -177,7 +178,7 @@ struct ReferenceTests {
           ask: "span", cron: "0 0 L * *", zone: zone, gap: "after", fold: "first", from: Self.instant(1_975),
           until: Self.instant(2_036)))
     }
-    let answers = try Reference.ask(questions, as: [Int].self)
+    let answers = try Reference(of: "SchedulesTests").ask(questions, as: [Int].self)
     for (question, answer) in zip(questions, answers) {
       let schedule = try Schedule(
         CronExpression(question.cron), zone: #require(Zone(question.zone)),
@@ -210,7 +211,7 @@ struct ReferenceTests {
         }
       }
     }
-    let answers = try Reference.ask(questions, as: [Int].self)
+    let answers = try Reference(of: "SchedulesTests").ask(questions, as: [Int].self)
     for (question, answer) in zip(questions, answers) {
       let calendar = try BusinessCalendar(
         weekend: Set(question.weekend.compactMap(Weekday.init)), holidays: Set(holidays.compactMap { CivilDate($0) }),

@@ -1,24 +1,29 @@
 import Foundation
-import TestKit
 
-/// The independent implementation beside this file, run with the interpreter that `ops/lib/reference.sh` prepares.
+/// An independent implementation, run with the interpreter that `ops/lib/reference.sh` prepares for a suite of tests.
 /// Without it the tests that ask it fail: what nobody compared is not what nobody found wrong.
-struct Reference {
-  struct Missing: Error, CustomStringConvertible {
-    let description: String
+public struct Reference: Sendable {
+  public struct Missing: Error, CustomStringConvertible {
+    public let description: String
   }
 
-  private static let directory = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-  private static let interpreter =
-    directory
-    .deletingLastPathComponent().deletingLastPathComponent().appending(path: ".build/reference/bin/python3")
+  private let script: URL
+  private let interpreter: URL
+  private let suite: String
+
+  /// `reference.py` in the folder of a suite.
+  public init(of suite: String) {
+    self.suite = suite
+    script = repository.appending(path: "Tests/\(suite)/reference.py")
+    interpreter = repository.appending(path: ".build/reference/\(suite)/bin/python3")
+  }
 
   /// Answers in the order of the questions.
-  static func ask<Question: Encodable, Answer: Decodable>(
+  public func ask<Question: Encodable, Answer: Decodable>(
     _ questions: [Question], as type: Answer.Type = Answer.self
   ) throws -> [Answer] {
     guard FileManager.default.isExecutableFile(atPath: interpreter.path) else {
-      throw Missing(description: "no \(interpreter.path) (fix: ops/test SchedulesTests)")
+      throw Missing(description: "no \(interpreter.path) (fix: ops/test \(suite))")
     }
     let place = FileManager.default.temporaryDirectory.appending(path: "cordon-reference-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
@@ -28,7 +33,7 @@ struct Reference {
     let complaints = place.appending(path: "complaints")
     try JSONEncoder().encode(questions).write(to: asked)
     let child = try Child(
-      interpreter.path, ["-I", directory.appending(path: "reference.py").path],
+      interpreter.path, ["-I", script.path],
       environment: ProcessInfo.processInfo.environment, stdin: asked.path, stdout: answered.path,
       stderr: complaints.path)
     while child.isRunning { usleep(1_000) }
@@ -41,13 +46,13 @@ struct Reference {
 }
 
 /// A generator of numbers that are the same on every run.
-struct Seeded: RandomNumberGenerator {
+public struct Seeded: RandomNumberGenerator {
   private var state: UInt64
 
-  init(_ seed: UInt64) { state = seed }
+  public init(_ seed: UInt64) { state = seed }
 
   /// SplitMix64.
-  mutating func next() -> UInt64 {
+  public mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var mixed = state
     mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
