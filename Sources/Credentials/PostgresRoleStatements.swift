@@ -22,23 +22,23 @@ enum PostgresRoleStatements {
       DECLARE
         role text := current_setting('cordon.role');
         wanted text;
-        found pg_roles;
+        known pg_roles;
         reached text;
       BEGIN
         EXECUTE format('CREATE ROLE %I LOGIN CONNECTION LIMIT %s PASSWORD %L VALID UNTIL %L', role,
           current_setting('cordon.connections')::int, current_setting('cordon.verifier'),
           clock_timestamp() + make_interval(secs => current_setting('cordon.seconds')::float8));
         FOREACH wanted IN ARRAY current_setting('cordon.groups')::text[] LOOP
-          SELECT * INTO found FROM pg_roles WHERE rolname = wanted;
+          SELECT * INTO known FROM pg_roles WHERE rolname = wanted;
           IF NOT FOUND THEN
             RAISE EXCEPTION 'there is no role %', quote_ident(wanted) USING ERRCODE = 'CR001';
           END IF;
-          IF found.rolcanlogin THEN
+          IF known.rolcanlogin THEN
             RAISE EXCEPTION 'the role % may log in, so it is no group', quote_ident(wanted) USING ERRCODE = 'CR001';
           END IF;
           -- By SET ROLE a member has what its groups have, and theirs.
           SELECT r.rolname INTO reached FROM pg_roles r
-          WHERE pg_has_role(found.oid, r.oid, 'MEMBER')
+          WHERE pg_has_role(known.oid, r.oid, 'MEMBER')
             AND (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls
               OR r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files',
                 'pg_signal_backend'))
@@ -92,7 +92,8 @@ enum PostgresRoleStatements {
       """)
 
   /// What the job made goes to the first group. To the admin it must not: a function of the job would then run with the
-  /// admin's rights.
+  /// admin's rights. Who gives to a group must be in it, and the admin is for no longer than this transaction, of which
+  /// nobody else sees a part.
   static let drop = Statement(
     name: "credentials_drop_role",
     sql: """
@@ -100,8 +101,16 @@ enum PostgresRoleStatements {
       DECLARE
         role text := current_setting('cordon.role');
         heir text := (current_setting('cordon.groups')::text[])[1];
+        joined bool := false;
       BEGIN
+        IF NOT pg_has_role(heir, 'USAGE') THEN
+          EXECUTE format('GRANT %I TO CURRENT_USER', heir);
+          joined := true;
+        END IF;
         EXECUTE format('REASSIGN OWNED BY %I TO %I', role, heir);
+        IF joined THEN
+          EXECUTE format('REVOKE %I FROM CURRENT_USER', heir);
+        END IF;
         EXECUTE format('DROP OWNED BY %I', role);
         EXECUTE format('DROP ROLE %I', role);
       END $drop$

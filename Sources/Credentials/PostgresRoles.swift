@@ -12,6 +12,11 @@ public struct RoleEnding: Sendable, Equatable {
 
   public let role: String
   public let outcome: Outcome
+
+  public init(role: String, outcome: Outcome) {
+    self.role = role
+    self.outcome = outcome
+  }
 }
 
 /// The logins of attempts on one server, by one admin's session.

@@ -1,4 +1,3 @@
-import Crypto
 import Glibc
 
 /// Bytes that nobody may read but who uses them.

@@ -95,7 +95,7 @@ public struct VaultSource: CredentialSource {
       CredentialError(.unusable, "an answer of more than \(VaultAnswer.mostBytes) bytes")
     case is NIOSSLError, is BoringSSLError, is NIOSSLExtraError:
       CredentialError(.refused, "TLS failed (fix: check ca_file, and that the certificate is for this name)")
-    case is NIOConnectionError:
+    case is NIOConnectionError, is IOError:
       CredentialError(.unavailable, "no connection (fix: check address, and that Vault runs)")
     default: CredentialError(.unavailable, "the request failed (\(type(of: error)))")
     }

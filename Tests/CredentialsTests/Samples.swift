@@ -11,7 +11,7 @@ func attempt(
 func json(_ text: String) throws -> JSONValue { try JSONDecoder().decode(JSONValue.self, from: Data(text.utf8)) }
 
 /// A directory of one test.
-final class Place {
+final class Place: Sendable {
   let path: String
 
   init() throws {
