@@ -68,16 +68,16 @@ public struct RedactedStream: Sendable {
   /// What may leave, after the next bytes came.
   public mutating func push(_ bytes: some Collection<UInt8>) -> [UInt8] {
     var output: [UInt8] = []
-    output.reserveCapacity(bytes.count)
-    held.reserveCapacity(held.count + bytes.count)
-    for byte in bytes {
-      held.append(byte)
-      state = redactor.automaton.successor(of: state, byte, &steps)
-      if let found = redactor.automaton.match(state) {
-        let end = base + held.count
-        cover(Span(start: end - Int(found.length), end: end, name: Int(found.name)))
-      }
+    let place = base + held.count
+    let known = held.count
+    held += bytes
+    // Copies of its own, since the automaton is told the state meanwhile.
+    var marked = (spans: spans, covered: covered)
+    redactor.automaton.scan(held[known...], from: &state, steps: &steps) { match in
+      let end = place + match.end
+      Self.cover(Span(start: end - match.length, end: end, name: match.name), in: &marked)
     }
+    (spans, covered) = marked
     release(before: base + held.count - redactor.automaton.held(state), into: &output)
     return output
   }
@@ -91,22 +91,22 @@ public struct RedactedStream: Sendable {
   }
 
   /// Adds what was found to what it overlaps. It ends last of all, so it only ever swallows from the end.
-  private mutating func cover(_ span: Span) {
-    if span.start < covered {
+  private static func cover(_ span: Span, in marked: inout (spans: [Span], covered: Int)) {
+    if span.start < marked.covered {
       // Part of what is replaced already; no second marker.
-      spans.removeAll()
-      covered = max(covered, span.end)
+      marked.spans.removeAll()
+      marked.covered = span.end
       return
     }
     var joined = span
-    while let last = spans.last, last.end > joined.start {
+    while let last = marked.spans.last, last.end > joined.start {
       if last.start < joined.start {
         joined.start = last.start
         joined.name = last.name
       }
-      spans.removeLast()
+      marked.spans.removeLast()
     }
-    spans.append(joined)
+    marked.spans.append(joined)
   }
 
   /// Lets go what no pattern can begin before any more.

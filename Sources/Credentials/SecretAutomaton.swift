@@ -8,22 +8,34 @@ struct SecretAutomaton: Sendable {
   static let mostPatternBytes = 1 << 20
 
   struct Found: Sendable {
-    let name: Int32
-    let length: Int32
+    /// Behind the last byte, in what was scanned.
+    let end: Int
+    let length: Int
+    let name: Int
   }
 
-  /// Length of the beginning that a state is.
-  private var depth: [Int32] = [0]
-  /// How much of what was read may still be the beginning of a pattern that goes on.
-  private var open: [Int32] = [0]
-  /// The longest pattern that a state ends with; others it ends with lie inside that one. A length of 0 is none.
-  private var found: [Found] = [Found(name: 0, length: 0)]
-  private var shorter: [Int32] = [0]
-  /// The edges of state s are those from `firstEdge[s]` to before `firstEdge[s + 1]`.
-  private var firstEdge: [Int32] = []
-  private var edgeBytes: [UInt8] = []
-  private var edgeStates: [Int32] = []
-  /// Of the state that is nothing, from which most bytes lead back to it.
+  private struct State: Sendable {
+    /// Length of the beginning that it is.
+    var depth: Int32 = 0
+    /// How much of what was read may still be the beginning of a pattern that goes on.
+    var open: Int32 = 0
+    /// The longest pattern it ends with; others lie inside that one. A length of 0 is none.
+    var found: Int32 = 0
+    var name: Int32 = 0
+    /// The longest shorter beginning it ends with.
+    var shorter: Int32 = 0
+    /// Its edges are those from here to where the next state's begin.
+    var firstEdge: Int32 = 0
+  }
+
+  private struct Edge: Sendable {
+    let byte: UInt8
+    let state: Int32
+  }
+
+  private var states = [State()]
+  private var edges: [Edge] = []
+  /// The edges of the state that is nothing, from which most bytes lead back to it.
   private var fromStart = [Int32](repeating: 0, count: 256)
 
   private(set) var longest = 0
@@ -35,82 +47,104 @@ struct SecretAutomaton: Sendable {
     guard total <= Self.mostPatternBytes else {
       throw CredentialError(
         .unusable,
-        "the secrets of one attempt have \(total) bytes in all their spellings; at most \(Self.mostPatternBytes) are looked for"
-      )
+        "the secrets of one attempt have \(total) bytes in all their spellings; "
+          + "at most \(Self.mostPatternBytes) are looked for")
     }
-    var children: [[(byte: UInt8, state: Int32)]] = [[]]
+    var children: [[Edge]] = [[]]
     for pattern in patterns where !pattern.bytes.isEmpty {
       var state = 0
       for byte in pattern.bytes {
         if let known = children[state].first(where: { $0.byte == byte }) {
           state = Int(known.state)
         } else {
-          children[state].append((byte, Int32(depth.count)))
-          state = depth.count
+          children[state].append(Edge(byte: byte, state: Int32(states.count)))
+          state = states.count
           children.append([])
-          depth.append(0)
-          open.append(0)
-          found.append(Found(name: 0, length: 0))
-          shorter.append(0)
+          states.append(State())
         }
       }
-      if found[state].length == 0 {
-        found[state] = Found(name: Int32(pattern.name), length: Int32(pattern.bytes.count))
+      if states[state].found == 0 {
+        states[state].found = Int32(pattern.bytes.count)
+        states[state].name = Int32(pattern.name)
       }
       longest = max(longest, pattern.bytes.count)
     }
-    for edges in children {
-      firstEdge.append(Int32(edgeBytes.count))
-      for edge in edges {
-        edgeBytes.append(edge.byte)
-        edgeStates.append(edge.state)
-      }
+    for (state, own) in children.enumerated() {
+      states[state].firstEdge = Int32(edges.count)
+      edges += own
     }
-    firstEdge.append(Int32(edgeBytes.count))
+    // Where the last state's edges end.
+    states.append(State(firstEdge: Int32(edges.count)))
     for edge in children[0] { fromStart[Int(edge.byte)] = edge.state }
     link(children)
   }
 
   /// By length, so that what a state falls back to is complete before it.
-  private mutating func link(_ children: [[(byte: UInt8, state: Int32)]]) {
-    var queue: [Int] = [0]
+  private mutating func link(_ children: [[Edge]]) {
+    var queue = [0]
     var next = 0
     while next < queue.count {
       let state = queue[next]
       next += 1
       for edge in children[state] {
         let child = Int(edge.state)
-        depth[child] = depth[state] + 1
-        if state != 0 {
-          var steps = 0
-          shorter[child] = Int32(successor(of: Int(shorter[state]), edge.byte, &steps))
+        let shorter = state == 0 ? 0 : step(from: Int(states[state].shorter), edge.byte)
+        states[child].depth = states[state].depth + 1
+        states[child].shorter = Int32(shorter)
+        states[child].open = children[child].isEmpty ? states[shorter].open : states[child].depth
+        if states[child].found == 0 {
+          states[child].found = states[shorter].found
+          states[child].name = states[shorter].name
         }
-        open[child] = children[child].isEmpty ? open[Int(shorter[child])] : depth[child]
-        if found[child].length == 0 { found[child] = found[Int(shorter[child])] }
         queue.append(child)
       }
     }
   }
 
-  /// How many of the bytes read last have to be held back.
-  func held(_ state: Int) -> Int { Int(open[state]) }
-
-  /// What the state ends with.
-  func match(_ state: Int) -> Found? { found[state].length == 0 ? nil : found[state] }
-
-  /// - Parameter steps: counts each look at a state.
-  func successor(of state: Int, _ byte: UInt8, _ steps: inout Int) -> Int {
+  private func step(from state: Int, _ byte: UInt8) -> Int {
     var state = state
-    while true {
-      steps += 1
-      if state == 0 { return Int(fromStart[Int(byte)]) }
-      var edge = Int(firstEdge[state])
-      let end = Int(firstEdge[state + 1])
-      while edge < end {
-        if edgeBytes[edge] == byte { return Int(edgeStates[edge]) }
-        edge += 1
+    var steps = 0
+    scan([byte], from: &state, steps: &steps) { _ in }
+    return state
+  }
+
+  /// How many of the bytes read last have to be held back.
+  func held(_ state: Int) -> Int { Int(states[state].open) }
+
+  /// - Parameters:
+  ///   - state: where the bytes before led to, and where these do.
+  ///   - steps: counts each look at a state.
+  ///   - report: is told of each place at which a pattern ends, in order.
+  func scan(_ bytes: ArraySlice<UInt8>, from state: inout Int, steps: inout Int, report: (Found) -> Void) {
+    // Checks of bounds and counts of references would be most of the work here.
+    states.withUnsafeBufferPointer { states in
+      edges.withUnsafeBufferPointer { edges in
+        fromStart.withUnsafeBufferPointer { fromStart in
+          bytes.withUnsafeBufferPointer { bytes in
+            var current = state
+            var looks = 0
+            for (offset, byte) in bytes.enumerated() {
+              following: while true {
+                looks += 1
+                if current == 0 {
+                  current = Int(fromStart[Int(byte)])
+                  break
+                }
+                for edge in Int(states[current].firstEdge)..<Int(states[current + 1].firstEdge)
+                where edges[edge].byte == byte {
+                  current = Int(edges[edge].state)
+                  break following
+                }
+                current = Int(states[current].shorter)
+              }
+              let found = Int(states[current].found)
+              if found > 0 { report(Found(end: offset + 1, length: found, name: Int(states[current].name))) }
+            }
+            state = current
+            steps += looks
+          }
+        }
       }
-      state = Int(shorter[state])
     }
   }
 }
