@@ -157,7 +157,7 @@ import Testing
     }
   }
 
-  @Test("NW-17: fields that frame or forward a request are nobody's to inject")
+  @Test("fields that frame or forward a request are nobody's to inject")
   func reservedFields() throws {
     for name in [
       "Connection", "TRANSFER-ENCODING", "Content-Length", "host", "Proxy-Authorization", "Upgrade", "TE", "Trailer",

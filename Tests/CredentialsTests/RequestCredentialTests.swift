@@ -19,7 +19,7 @@ import Testing
     #expect(try carried("a b&c=d/é-x", .query("k")) == "?k=a%20b%26c%3Dd%2F%C3%A9-x (7)")
   }
 
-  @Test("NW-17: a secret with a line break becomes no field, nor one beyond ASCII")
+  @Test("a secret with a line break becomes no field, nor one beyond ASCII")
   func lines() {
     for text in [
       "hunter2\r\nX-Evil: 1", "hunter2\nhunter2", "hunter2-\u{0}-2", "hunter2-é-2", " hunter2-2", "hunter2-2 ",

@@ -106,7 +106,7 @@ import Testing
     #expect(try signature(unsigned, "s3").utf8.count == 64)
   }
 
-  @Test("NW-17: what a request says of its own signature is neither signed nor kept")
+  @Test("NW-34: what a request says of its own signature is neither signed nor kept")
   func ownFields() throws {
     let brought = request(
       "GET", "/",

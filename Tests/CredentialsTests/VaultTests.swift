@@ -102,7 +102,7 @@ import Testing
     try await setting.server.close()
   }
 
-  @Test("NW-21: a redirect is not followed, and the token goes nowhere else")
+  @Test("NW-18: a redirect is not followed, and the token goes nowhere else")
   func redirects() async throws {
     let setting = try await setting()
     let other = try await VaultStandIn()
