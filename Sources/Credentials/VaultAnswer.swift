@@ -38,8 +38,9 @@ enum VaultAnswer {
       throw CredentialError(
         .unusable, "Vault's answer is not that of a key-value engine of version 2 (fix: check mount)")
     }
-    guard metadata["destroyed"] != .bool(true), (metadata["deletion_time"]?.string ?? "").isEmpty else {
-      throw CredentialError(.refused, "version \(version) is deleted or destroyed (fix: write a new one)")
+    // A time of deletion may lie ahead; a version that is deleted comes with the status 404.
+    guard metadata["destroyed"] != .bool(true) else {
+      throw CredentialError(.refused, "version \(version) is destroyed (fix: write a new one)")
     }
     guard let value = document(body)?["data"]?["data"]?[address.field] else {
       throw CredentialError(.unusable, "version \(version) has no field '\(address.field)'")

@@ -71,6 +71,13 @@ import Testing
     try await setting.server.close()
   }
 
+  @Test func aVersionThatWillBeDeletedOnceIsUsedUntilThen() async throws {
+    let setting = try await setting()
+    setting.server.say(.init(.ok, version(4, deleted: "2999-01-01T00:00:00Z")))
+    #expect(try await setting.source.fetch(for: attempt()).version == "version 4")
+    try await setting.server.close()
+  }
+
   @Test("CR-13: what Vault refuses is said without its words and without the token")
   func refusals() async throws {
     let setting = try await setting()
@@ -82,7 +89,7 @@ import Testing
       (
         .init(.notFound, version(3, deleted: "2026-02-02T00:00:00Z")), .refused, "is deleted or destroyed"
       ),
-      (.init(.ok, version(3, destroyed: true)), .refused, "version 3 is deleted or destroyed"),
+      (.init(.ok, version(3, destroyed: true)), .refused, "version 3 is destroyed"),
       (.init(.serviceUnavailable, #"{"errors":["Vault is sealed"]}"#), .unavailable, "sealed"),
       (.init(.badRequest, echo), .refused, "malformed"), (.init(.tooManyRequests, echo), .unavailable, "busy"),
       (.init(.internalServerError, echo), .unavailable, "status 500"),
