@@ -100,7 +100,7 @@ public struct CredentialKeeper: Sendable {
 
   /// Ends the PostgreSQL logins that workers which died have left behind; at a worker's start and now and then.
   /// What failed is among what it returns, a server that is away too.
-  public func reap(isLive: @Sendable (Int64) async throws -> Bool) async -> [RoleEnding] {
+  public func reap(isLive: @escaping @Sendable (Int64) async throws -> Bool) async -> [RoleEnding] {
     var endings: [RoleEnding] = []
     for (name, source) in sources.sorted(by: { $0.key < $1.key }) {
       guard let roles = source as? PostgresRoleSource else { continue }

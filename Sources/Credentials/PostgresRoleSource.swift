@@ -72,7 +72,9 @@ public actor PostgresRoleSource: CredentialSource {
   ///
   /// - Parameter isLive: whether a lease has this fencing token. Where that cannot be said, it throws, and nothing of the
   ///   token is touched.
-  public func reap(isLive: @Sendable (Int64) async throws -> Bool) async throws(CredentialError) -> [RoleEnding] {
+  public func reap(isLive: @escaping @Sendable (Int64) async throws -> Bool) async throws(CredentialError)
+    -> [RoleEnding]
+  {
     try await PostgresRoles.with(terms) { roles throws(CredentialError) in
       var endings: [RoleEnding] = []
       for role in try await roles.list() {

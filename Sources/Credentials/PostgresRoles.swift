@@ -20,7 +20,7 @@ public struct RoleEnding: Sendable, Equatable {
 }
 
 /// The logins of attempts on one server, by one admin's session.
-struct PostgresRoles {
+struct PostgresRoles: Sendable {
   let connection: Connection
   let terms: PostgresRoleTerms
 
@@ -28,31 +28,42 @@ struct PostgresRoles {
   static let endingLimit = Duration.seconds(5)
   private static let statementLimit = Duration.seconds(10)
 
-  /// Opens the admin's session, lets `body` work and closes it.
+  /// Opens the admin's session, lets `body` work and closes it. What is begun is finished, also where the caller's task is
+  /// cancelled: a worker that shuts down ends its attempts in such a task.
   static func with<Value: Sendable>(
-    _ terms: PostgresRoleTerms, _ body: (PostgresRoles) async throws(CredentialError) -> Value
+    _ terms: PostgresRoleTerms, _ body: @escaping @Sendable (PostgresRoles) async throws(CredentialError) -> Value
   ) async throws(CredentialError) -> Value {
+    let work = Task { () async -> Result<Value, CredentialError> in
+      do throws(CredentialError) {
+        let connection = try await connect(terms)
+        let outcome: Result<Value, CredentialError>
+        do throws(CredentialError) {
+          outcome = .success(try await body(PostgresRoles(connection: connection, terms: terms)))
+        } catch {
+          outcome = .failure(error)
+        }
+        await connection.close()
+        return outcome
+      } catch {
+        return .failure(error)
+      }
+    }
+    return try await work.value.get()
+  }
+
+  private static func connect(_ terms: PostgresRoleTerms) async throws(CredentialError) -> Connection {
     let file = terms.adminFile
     guard let url = try FileSource(path: file).read().text else {
       throw CredentialError(.unusable, "\(file): holds no connection string")
     }
-    let connection: Connection
     do {
-      connection = try await Connection.connect(
+      return try await Connection.connect(
         ConnectionSettings(url, applicationName: "cordon credentials", statementTimeout: statementLimit))
     } catch {
       // libpq quotes what it does not understand of a connection string.
       let why = error.kind == .settings ? "no connection string that libpq understands" : error.message
       throw CredentialError(.unavailable, "the admin's session (\(file)): \(why)")
     }
-    let outcome: Result<Value, CredentialError>
-    do {
-      outcome = .success(try await body(PostgresRoles(connection: connection, terms: terms)))
-    } catch {
-      outcome = .failure(error)
-    }
-    await connection.close()
-    return try outcome.get()
   }
 
   func make(_ role: PostgresRoleName, password: [UInt8], for time: Duration) async throws(CredentialError) {
@@ -117,8 +128,7 @@ struct PostgresRoles {
           ? nil : "\(left.prepared) prepared transactions of it hold locks (fix: ROLLBACK PREPARED)"
       }
       guard ContinuousClock.now < end else { return "\(left.sessions) sessions are alive after \(Self.endingLimit)" }
-      // Also where the task was cancelled: what is begun here is finished.
-      await Task.detached { try? await Task.sleep(for: .milliseconds(20)) }.value
+      try? await Task.sleep(for: .milliseconds(20))
     }
   }
 

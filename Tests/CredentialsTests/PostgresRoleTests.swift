@@ -96,6 +96,23 @@ import Testing
     try await ledger.close()
   }
 
+  @Test("CR-07: a worker that shuts down ends its logins, though its tasks are cancelled")
+  func cancellation() async throws {
+    let ledger = try await PostgresLedger(admin: "cordon_admin")
+    let source = ledger.source()
+    let login = try UserPassword(await source.fetch(for: attempt()))
+    let open = try ledger.psql(login, "SELECT pg_sleep(600)")
+    try await wait(ledger, for: login.user, sessions: 1)
+    let ending = Task {
+      withUnsafeCurrentTask { $0?.cancel() }
+      try await source.end(attempt())
+    }
+    try await ending.value
+    #expect(try await open.answer().text.contains("terminating connection"))
+    #expect(try await roles(ledger).isEmpty)
+    try await ledger.close()
+  }
+
   @Test("CR-11: a login does not outlive its attempt's deadline, whatever becomes of the worker")
   func deadline() async throws {
     let ledger = try await PostgresLedger(admin: "cordon_admin")
