@@ -25,6 +25,7 @@ enum Query: String, CaseIterable {
   case rescue
   case ensurePartitions = "ensure_partitions"
   case attemptPublished = "attempt_published"
+  case attemptIsLive = "attempt_is_live"
   case retireWorker = "retire_worker"
   case appendLog = "append_log"
   case appendEgress = "append_egress"

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Store
 
-private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "cordon_auditor"]
+private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "cordon_auditor", "cordon_introspector"]
 
 /// What the catalog says about rights, enumerated rather than sampled: a table or function added later is covered.
 @Suite(.migrated) struct CatalogTests {
@@ -127,6 +127,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "append_egress: worker",
         "append_log: worker",
         "apply_retention: operator worker",
+        "attempt_is_live: introspector",
         "attempt_published: worker",
         "audit_events: auditor operator",
         "bind_policy: operator",
@@ -149,7 +150,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "explain_policy: auditor operator",
         "fire_schedule: worker",
         "heartbeat: worker",
-        "installed_version: auditor operator producer worker",
+        "installed_version: auditor introspector operator producer worker",
         "jobs: auditor operator producer",
         "lift_revocation: operator",
         "limit_lane: operator",
