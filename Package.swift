@@ -94,7 +94,7 @@ let package = Package(
       name: "Identity",
       dependencies: [
         "Jobs", .product(name: "Crypto", package: "swift-crypto"),
-        .product(name: "_CryptoExtras", package: "swift-crypto"),
+        .product(name: "CryptoExtras", package: "swift-crypto"),
         .product(name: "JWTKit", package: "jwt-kit"),
         .product(name: "Hummingbird", package: "hummingbird"),
       ],
@@ -153,9 +153,11 @@ let package = Package(
     .executableTarget(
       name: "cordon",
       dependencies: [
-        "Jobs", "Policies", "Schedules", "Store", "Sandbox", "Kernel", "Postgres", "Worker", "PrivateCluster",
+        "Identity", "Jobs", "Policies", "Schedules", "Store", "Sandbox", "Kernel", "Postgres", "Worker",
+        "PrivateCluster",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
@@ -202,7 +204,14 @@ let package = Package(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
     .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: settings),
-    .testTarget(name: "IdentityTests", dependencies: ["Identity", "Jobs"], swiftSettings: settings),
+    .testTarget(
+      name: "IdentityTests",
+      dependencies: [
+        "Identity", "Jobs", "Postgres", "Store", "TestKit", .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "HummingbirdTesting", package: "hummingbird"),
+        .product(name: "JWTKit", package: "jwt-kit"),
+      ],
+      exclude: ["reference.py", "reference.txt"], swiftSettings: settings),
     .testTarget(
       name: "CredentialsTests",
       dependencies: [

@@ -1,0 +1,124 @@
+import FoundationEssentials
+import Glibc
+
+/// A directory that only its owner may enter, and what lies in it, by a descriptor: what is checked is what is read.
+final class GuardedDirectory {
+  private let path: String
+  private let descriptor: Int32
+
+  init(_ path: String) throws(FileProblem) {
+    self.path = path
+    descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      throw errno == ENOENT
+        ? FileProblem("\(path): is not there", fix: "cordon issuer init") : FileProblem(path, errno: errno)
+    }
+    do throws(FileProblem) {
+      try GuardedFile.check(descriptor, path, kind: S_IFDIR)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+  }
+
+  deinit { close(descriptor) }
+
+  /// Held until this value is gone.
+  func lock(_ kind: Int32) throws(FileProblem) {
+    while flock(descriptor, kind) != 0 {
+      guard errno == EINTR else { throw FileProblem(path, errno: errno) }
+    }
+  }
+
+  func names() throws(FileProblem) -> [String] {
+    do { return try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd/\(descriptor)") } catch {
+      throw FileProblem("\(path): cannot be listed: \(error)", fix: "look at the directory")
+    }
+  }
+
+  func read(_ name: String, most: Int) throws(FileProblem) -> [UInt8] {
+    try GuardedFile.read(name, beneath: descriptor, shown: "\(path)/\(name)", most: most)
+  }
+
+  /// Whoever reads it sees all of it or what was there before, also after a power cut.
+  func write(_ bytes: [UInt8], to name: String) throws(FileProblem) {
+    let (shown, beside) = ("\(path)/\(name)", name + ".new")
+    unlinkat(descriptor, beside, 0)
+    let file = openat(descriptor, beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+    guard file >= 0 else { throw FileProblem(shown, errno: errno) }
+    defer { close(file) }
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else { throw FileProblem(shown, errno: errno) }
+      rest = rest.dropFirst(count)
+    }
+    guard fsync(file) == 0, renameat(descriptor, beside, descriptor, name) == 0, fsync(descriptor) == 0 else {
+      throw FileProblem(shown, errno: errno)
+    }
+  }
+
+  func remove(_ name: String) throws(FileProblem) {
+    guard unlinkat(descriptor, name, 0) == 0 || errno == ENOENT, fsync(descriptor) == 0 else {
+      throw FileProblem("\(path)/\(name)", errno: errno)
+    }
+  }
+}
+
+/// Files that only their owner may read.
+public enum GuardedFile {
+  /// The bytes of a secret, without white space at the end.
+  public static func secret(_ path: String, most: Int = 4_096) throws(FileProblem) -> [UInt8] {
+    var bytes = try read(path, beneath: AT_FDCWD, shown: path, most: most)
+    while let last = bytes.last, [9, 10, 13, 32].contains(last) { bytes.removeLast() }
+    return bytes
+  }
+
+  static func read(_ name: String, beneath directory: Int32, shown: String, most: Int) throws(FileProblem) -> [UInt8] {
+    // A pipe in its place must not keep the reader waiting.
+    let file = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+    guard file >= 0 else { throw FileProblem(shown, errno: errno) }
+    defer { close(file) }
+    try check(file, shown, kind: S_IFREG)
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 65_536)
+    while bytes.count <= most {
+      let count = Glibc.read(file, &buffer, buffer.count)
+      if count < 0, errno == EINTR { continue }
+      guard count >= 0 else { throw FileProblem(shown, errno: errno) }
+      if count == 0 { return bytes }
+      bytes += buffer[..<count]
+    }
+    throw FileProblem("\(shown): has more than \(most) bytes", fix: "name the right file")
+  }
+
+  fileprivate static func check(_ descriptor: Int32, _ shown: String, kind: mode_t) throws(FileProblem) {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw FileProblem(shown, errno: errno) }
+    let wanted = kind == S_IFDIR ? "a directory" : "a file"
+    guard status.st_mode & S_IFMT == kind else { throw FileProblem("\(shown): is not \(wanted)", fix: "name another") }
+    guard status.st_uid == geteuid() else {
+      throw FileProblem("\(shown): belongs to uid \(status.st_uid)", fix: "chown \(geteuid()) \(shown)")
+    }
+    let mode = kind == S_IFDIR ? "0700" : "0600"
+    guard status.st_mode & 0o077 == 0 else {
+      throw FileProblem(
+        "\(shown): has mode 0\(String(status.st_mode & 0o7777, radix: 8)), so others may use it",
+        fix: "chmod \(mode) \(shown)")
+    }
+  }
+}
+
+/// A file or directory that is not used, and what to do.
+public struct FileProblem: Error, Equatable, CustomStringConvertible {
+  public let description: String
+
+  init(_ what: String, fix: String) {
+    description = "\(what) (fix: \(fix))"
+  }
+
+  init(_ path: String, errno code: Int32) {
+    description = "\(path): \(String(cString: strerror(code)))"
+  }
+}
