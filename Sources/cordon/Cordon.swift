@@ -22,7 +22,8 @@ struct Cordon: AsyncParsableCommand {
     subcommands: [
       Up.self, Migrate.self, WorkerCommand.self, Run.self, Enqueue.self, ListJobs.self, Show.self, Logs.self,
       Artifacts.self, Cancel.self, Snooze.self, DeadLetters.self, QueueCommand.self, ScheduleCommand.self,
-      Maintain.self, Policy.self, Principals.self, Revoke.self, Revocations.self, Workers.self, Doctor.self,
+      Maintain.self, Policy.self, Principals.self, Revoke.self, Revocations.self, IssuerCommand.self, Workers.self,
+      Doctor.self,
     ])
 
   static func main() async {

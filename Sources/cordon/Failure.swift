@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Identity
 import Policies
 import Postgres
 import Sandbox
@@ -44,6 +45,12 @@ struct Failure: Error, CustomStringConvertible {
       self.init(.usage, error.description)
     case let error as PolicyProblem:
       self.init(.usage, error.description)
+    case let error as NameProblem:
+      self.init(.usage, error.description)
+    case let error as KeyRingProblem:
+      self.init(.usage, error.description)
+    case let error as FileProblem:
+      self.init(.environment, error.description)
     case let error as SchemaError:
       self.init(.environment, error.description)
     default:
