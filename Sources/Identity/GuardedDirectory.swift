@@ -23,9 +23,9 @@ final class GuardedDirectory {
 
   deinit { close(descriptor) }
 
-  /// Held until this value is gone.
-  func lock(_ kind: Int32) throws(FileProblem) {
-    while flock(descriptor, kind) != 0 {
+  /// Waits until nobody else has it; held until this value is gone.
+  func lock() throws(FileProblem) {
+    while flock(descriptor, LOCK_EX) != 0 {
       guard errno == EINTR else { throw FileProblem(path, errno: errno) }
     }
   }

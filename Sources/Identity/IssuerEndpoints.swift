@@ -1,6 +1,8 @@
 import FoundationEssentials
 import Hummingbird
+import HummingbirdCore
 import Logging
+import NIOCore
 
 // Theory of operation
 //
@@ -39,6 +41,8 @@ public struct IssuerEndpoints: Sendable {
   ) -> some ApplicationProtocol {
     Application(
       router: router(),
+      // A connection on which nothing comes is not kept for whoever opens many.
+      server: .http1(configuration: HTTP1Channel.Configuration(idleTimeout: .seconds(30))),
       configuration: ApplicationConfiguration(address: .hostname(host, port: port), serverName: nil),
       onServerRunning: { channel in await listening(channel.localAddress?.port) }, logger: logger)
   }

@@ -4,8 +4,8 @@ import JWTKit
 
 // Theory of operation
 //
-// A directory of mode 0700 holds `keys.json`, the ring, and `KID.pem` for each key that may sign. Who signs, serves or rotates reads it
-// under a lock on the directory itself, shared or exclusive, so that nobody sees a ring without its keys.
+// A directory of mode 0700 holds `keys.json`, the ring, and `KID.pem` for each key that may sign. Who changes it locks the directory;
+// who reads it does not, so that a rotation that hangs keeps nobody from signing and verifying.
 //
 // The ring is the one file that decides. A new private half is on the disk before a ring that names it, an old one goes after a ring
 // that does not; a rotation that is cut off in between leaves a file that no ring names, and the next rotation removes it. Files are
@@ -25,14 +25,24 @@ public struct KeyDirectory: Sendable {
 
   /// The keys that verify, and their states.
   public func ring() throws -> KeyRing {
-    try withLock(LOCK_SH) { try readRing($0) }
+    try readRing(GuardedDirectory(path))
   }
 
   /// The current key of an algorithm, ready to sign.
   func signingKey(_ algorithm: SigningAlgorithm) throws -> PrivateKey {
-    try withLock(LOCK_SH) { directory in
+    let directory = try GuardedDirectory(path)
+    func current() throws -> KeyRing.Entry {
       guard let entry = try readRing(directory).current(algorithm) else { throw KeyRingProblem.missing(algorithm) }
-      return try readKey(entry, directory)
+      return entry
+    }
+    var entry = try current()
+    while true {
+      do { return try readKey(entry, directory) } catch {
+        // A rotation between the two files has erased it; then the ring names another one by now.
+        let now = try current()
+        guard now.kid != entry.kid else { throw error }
+        entry = now
+      }
     }
   }
 
@@ -41,7 +51,7 @@ public struct KeyDirectory: Sendable {
     if mkdir(path, 0o700) != 0, errno != EEXIST { throw FileProblem(path, errno: errno) }
     var fresh: [(current: PrivateKey, next: PrivateKey)] = []
     for algorithm in algorithms { fresh.append((try .generate(algorithm), try .generate(algorithm))) }
-    try withLock(LOCK_EX) { directory in
+    try withLock { directory in
       var ring = try exists(Self.ringName, directory) ? readRing(directory) : KeyRing()
       for pair in fresh {
         let actions = try ring.begin(
@@ -55,7 +65,7 @@ public struct KeyDirectory: Sendable {
   public func rotate(_ algorithm: SigningAlgorithm, at now: Date, grace: Int, compromised: Bool = false) throws {
     // Before the lock: primes take their time.
     let fresh = try PrivateKey.generate(algorithm)
-    try withLock(LOCK_EX) { directory in
+    try withLock { directory in
       var ring = try readRing(directory)
       let actions = try ring.rotate(fresh: fresh.publicKey, at: now, grace: grace, compromised: compromised)
       try perform(actions, ring, [fresh], directory)
@@ -118,9 +128,9 @@ public struct KeyDirectory: Sendable {
     return key
   }
 
-  private func withLock<Value>(_ kind: Int32, _ body: (GuardedDirectory) throws -> Value) throws -> Value {
+  private func withLock(_ body: (GuardedDirectory) throws -> Void) throws {
     let directory = try GuardedDirectory(path)
-    try directory.lock(kind)
-    return try body(directory)
+    try directory.lock()
+    try body(directory)
   }
 }

@@ -127,10 +127,14 @@ import Testing
     for token in [old, new] {
       #expect(throws: Never.self) { try verifier.verify(token, audience: nil, at: turn + 299) }
     }
-    // A token that the old key signs later than anybody may.
     let last = turn + Double(KeyRing.retirement)
     let late = try verifier.authenticate(old)
     #expect(throws: TokenProblem.expired) { try late.judge(audience: nil, at: last) }
     #expect(late.keyRetiresAt == last)
+    // Whatever a key that is forgotten says, it says to nobody.
+    let younger = AuthenticToken(
+      kind: .workload, claims: try verifier.authenticate(new).claims, keyRetiresAt: turn + 100)
+    #expect(throws: Never.self) { try younger.judge(audience: nil, at: turn + 99) }
+    #expect(throws: TokenProblem.unknownKey) { try younger.judge(audience: nil, at: turn + 100) }
   }
 }

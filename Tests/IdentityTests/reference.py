@@ -5,6 +5,9 @@ usage: reference.py < questions > answers      both are JSON arrays of the same 
 
 import json
 import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 
 import jwt as pyjwt
 from authlib.oidc.discovery import OpenIDProviderMetadata
@@ -73,6 +76,32 @@ def configuration(q):
     return {"subject": metadata["issuer"]}
 
 
-KINDS = {"verify": verify, "thumbprints": thumbprints, "configuration": configuration}
+def fetched(q, url, form=None):
+    """What a front end would pass on: the issuer's URL stands for the address that the server listens on."""
+    assert url.startswith(q["issuer"] + "/"), url
+    request = urllib.request.Request(q["base"] + url[len(q["issuer"]):])
+    if form is not None:
+        request.data = urllib.parse.urlencode(form).encode()
+        request.add_header("Authorization", "Bearer " + q["secret"])
+    with urllib.request.urlopen(request, timeout=20) as response:
+        assert response.headers["Content-Type"] == "application/json", response.headers
+        return response.read().decode()
+
+
+def relying_party(q):
+    """Finds its way from the issuer's URL to the keys, verifies, and asks whether the attempt still runs."""
+    metadata = json.loads(fetched(q, q["issuer"] + "/.well-known/openid-configuration"))
+    assert metadata["issuer"] == q["issuer"], metadata
+    answer = verify({**q, "library": "PyJWT", "jwks": fetched(q, metadata["jwks_uri"])})
+    try:
+        answer["introspection"] = json.loads(fetched(q, metadata["introspection_endpoint"], {"token": q["token"]}))
+    except urllib.error.HTTPError as problem:
+        answer["status"] = problem.code
+    return answer
+
+
+KINDS = {
+    "verify": verify, "thumbprints": thumbprints, "configuration": configuration, "relying party": relying_party,
+}
 
 print(json.dumps([KINDS[question["kind"]](question) for question in json.load(sys.stdin)]))
