@@ -36,7 +36,8 @@ public enum IntrospectionAnswer: Equatable, Sendable {
   case active(TokenClaims)
   /// Of everything that is not a live attempt of ours there is nothing more to say (RFC 7662, section 2.2).
   case inactive
-  case unavailable
+  /// Why nobody could be asked, for the log and not for the caller.
+  case unavailable(String)
 }
 
 /// Says of tokens whether they are good now.
@@ -73,8 +74,9 @@ public struct Introspection: Sendable {
     guard let authentic = try? verifier.authenticate(token), let attempt = authentic.claims.cordon else {
       return .inactive
     }
-    guard let life = try? await liveness.isLive(job: attempt.job, attempt: attempt.attempt, token: attempt.token) else {
-      return .unavailable
+    let life: Liveness
+    do { life = try await liveness.isLive(job: attempt.job, attempt: attempt.attempt, token: attempt.token) } catch {
+      return .unavailable("\(error)")
     }
     do { try authentic.judge(audience: audience, at: life.asOf) } catch { return .inactive }
     return life.isLive ? .active(authentic.claims) : .inactive

@@ -94,8 +94,8 @@ public struct IssuerEndpoints: Sendable {
     do {
       let verifier = try await TokenVerifier(url: url, trustDomain: trustDomain, ring: try keys.ring())
       let answer = await introspection.answer(form.token, verifier: verifier)
-      guard answer != .unavailable else {
-        logger.error("introspection: the database did not answer")
+      if case .unavailable(let reason) = answer {
+        logger.error("introspection: \(reason)")
         return respond(.serviceUnavailable, Self.unavailable)
       }
       let encoder = JSONEncoder()

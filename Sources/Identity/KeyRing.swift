@@ -54,8 +54,8 @@ public struct KeyRing: Codable, Equatable, Sendable {
 
   /// How long a relying party may keep a key set it has fetched, in seconds: the `max-age` it is served with.
   public static let cachingTime = 300
-  /// How long a signer may go on with the ring it has read, in seconds.
-  public static let readAgainAfter = 60
+  /// How long a signer may go on with the ring it has, in seconds: on other hosts, until the directory is copied there.
+  public static let readAgainAfter = 600
   /// How long a retired key stays published, in seconds: by then whoever signed has read the new ring, and the last token is over.
   public static let retirement = readAgainAfter + TokenLifetime.longest
 
