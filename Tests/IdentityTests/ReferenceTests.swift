@@ -23,7 +23,7 @@ import Testing
     var thumbprints: [String]?
   }
 
-  private static let libraries = ["PyJWT", "joserfc", "jwcrypto"]
+  private static let libraries = ["PyJWT", "joserfc", "jwcrypto", "spiffe"]
   private static let subject = "spiffe://cordon.example/tenant/treasury/queue/recon"
 
   /// Whether each library accepts each token; nil where they do not agree.
@@ -92,6 +92,21 @@ import Testing
       #expect(try accepted([good] + changed, documents) == [true, false, false, false, false, false])
       #expect(try accepted([good], documents, audience: "https://other.example") == [false])
     }
+  }
+
+  @Test("a delegation verifies as what it is, and nobody takes it for a workload")
+  func delegation() async throws {
+    let scene = try Scene()
+    let jwks = String(decoding: try documents(scene).keySet, as: UTF8.self)
+    let delegation = try Delegation(
+      person: "ada@cordon.example", to: "agent:planner", scopes: ["ledger.read"], expiresAt: .now + 200)
+    let token = try await scene.issuer.delegationToken(
+      delegation, scopes: ["ledger.read"], for: .sample, audience: "https://sts.example",
+      lifetime: try TokenLifetime(now: .now, deadline: .now + 200))
+    let answers: [Answer] = try PythonReference().ask(
+      Self.libraries.map { Question(library: $0, jwks: jwks, token: token) })
+    #expect(answers.dropLast().allSatisfy { $0.subject == "ada@cordon.example" }, "\(answers)")
+    #expect(answers.last?.subject == nil && answers.last?.problem != nil, "spiffe takes it for a JWT-SVID")
   }
 
   @Test func othersComputeTheSameNamesForOurKeys() throws {

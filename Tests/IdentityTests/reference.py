@@ -15,6 +15,7 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 from jwcrypto.jwk import JWKSet
 from jwcrypto.jwt import JWT
+from spiffe import JwtBundle, JwtSvid, TrustDomain
 
 ALGORITHMS = ["ES256", "RS256"]
 
@@ -46,7 +47,13 @@ def with_jwcrypto(q):
     return json.loads(token.claims)
 
 
-LIBRARIES = {"PyJWT": with_pyjwt, "joserfc": with_joserfc, "jwcrypto": with_jwcrypto}
+def with_spiffe(q):
+    """As a JWT-SVID: the header's type, and a subject of the trust domain that the keys are of."""
+    bundle = JwtBundle.parse(TrustDomain("cordon.example"), q["jwks"].encode())
+    return {"sub": str(JwtSvid.parse_and_validate(q["token"], bundle, {q["audience"]}).spiffe_id)}
+
+
+LIBRARIES = {"PyJWT": with_pyjwt, "joserfc": with_joserfc, "jwcrypto": with_jwcrypto, "spiffe": with_spiffe}
 
 
 def verify(q):
