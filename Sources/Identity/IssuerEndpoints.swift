@@ -34,9 +34,13 @@ public struct IssuerEndpoints: Sendable {
     self.logger = logger
   }
 
-  /// A server that runs until it is told to stop, and then answers what it has begun to.
-  /// - Parameter listening: is told the port.
-  public func application(
+  /// Serves until SIGTERM or SIGINT, then answers what it has begun to and returns.
+  /// - Parameter listening: is told the port once it accepts.
+  public func serve(host: String, port: Int, listening: @escaping @Sendable (Int?) async -> Void) async throws {
+    try await application(host: host, port: port, listening: listening).runService()
+  }
+
+  func application(
     host: String, port: Int, listening: @escaping @Sendable (Int?) async -> Void = { _ in }
   ) -> some ApplicationProtocol {
     Application(

@@ -1,6 +1,5 @@
 import ArgumentParser
 import Foundation
-import Hummingbird
 import Identity
 import Logging
 import Postgres
@@ -55,11 +54,11 @@ struct IssuerServe: AsyncParsableCommand {
         url: url, trustDomain: trustDomain, keys: directory, introspection: introspection,
         logger: Logger(label: "cordon.issuer", factory: StreamLogHandler.standardError(label:)))
       let (host, offers) = (host, introspection != nil)
-      try await endpoints.application(host: host, port: port) { port in
+      try await endpoints.serve(host: host, port: port) { port in
         Terminal.line(
           "serving \(url) on http://\(host):\(port.map { "\($0)" } ?? "?") without TLS; introspection: \(offers ? "yes" : "no")"
         )
-      }.runService()
+      }
       await pool.close()
     } catch {
       await pool.close()

@@ -1,5 +1,4 @@
 import Foundation
-import HTTPTypes
 import Hummingbird
 import HummingbirdTesting
 import Jobs
@@ -38,9 +37,9 @@ final class ToldLiveness: AttemptLiveness, @unchecked Sendable {
     let endpoints = IssuerEndpoints(
       url: scene.url, trustDomain: scene.trustDomain, keys: scene.keys, introspection: introspection,
       logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
-    let headers = HTTPFields(
-      [HTTPField(name: .contentType, value: type)]
-        + (authorization.map { [HTTPField(name: .authorization, value: $0)] } ?? []))
+    var fields: HTTPFields = [.contentType: type]
+    fields[.authorization] = authorization
+    let headers = fields
     return try await endpoints.application(host: "127.0.0.1", port: 0).test(.router) { client in
       try await client.execute(
         uri: "/introspect", method: .post, headers: headers, body: ByteBuffer(string: body)
@@ -66,6 +65,20 @@ final class ToldLiveness: AttemptLiveness, @unchecked Sendable {
     }
     #expect(answer.headers[.cacheControl] == "no-store")
     #expect(liveness.asked == ["\(AttemptIdentity.sample.job) 2 9007199254740993"])
+  }
+
+  @Test func aDelegationOfALiveAttemptIsActiveWithItsScopeAndActors() async throws {
+    let scene = try Scene()
+    let delegation = try Delegation(person: "ada", to: "agent", scopes: ["a", "b"], expiresAt: .noon + 60)
+    let token = try await scene.issuer.delegationToken(
+      delegation, scopes: ["b"], for: .sample, audience: "x",
+      lifetime: try TokenLifetime(now: .noon, deadline: .noon + 60))
+    let answer = try await ask(scene, ToldLiveness(true), body: "token=\(token)")
+    #expect(
+      answer.body["active"] == .bool(true) && answer.body["sub"] == .string("ada")
+        && answer.body["scope"] == .string("b"))
+    #expect(answer.body["act"]?["act"]?["sub"] == .string("agent"))
+    #expect(try await ask(scene, ToldLiveness(false), body: "token=\(token)").body == .object(["active": .bool(false)]))
   }
 
   @Test("of what does not live nothing is said", arguments: [false, true])
