@@ -212,6 +212,7 @@ let package = Package(
         "Identity", "Jobs", "Postgres", "Store", "TestKit", .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "HummingbirdTesting", package: "hummingbird"),
         .product(name: "JWTKit", package: "jwt-kit"),
+        .product(name: "Logging", package: "swift-log"),
       ],
       exclude: ["reference.py", "reference.txt"], swiftSettings: settings),
     .testTarget(

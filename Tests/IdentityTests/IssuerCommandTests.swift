@@ -112,6 +112,50 @@ import Testing
     #expect(ended.status == 0, "\(ended.stderr)")
   }
 
+  @Test("a stop waits for the answer that is under way, and takes no more")
+  func gracefulStop() async throws {
+    let place = try Place()
+    let role = try await role("cordon_introspector")
+    let tool = Tool(url: Database.current.url(user: role))
+    let keys = place.path + "/keys"
+    #expect(try await tool.run(["issuer", "init", "--keys", keys]).status == 0)
+    try Data(secret.utf8).write(to: URL(fileURLWithPath: place.path + "/secret"))
+    #expect(chmod(place.path + "/secret", 0o600) == 0)
+    let (server, base) = try await serve(tool, ["--keys", keys, "--introspection-secret", place.path + "/secret"])
+    let issuer = TokenIssuer(
+      url: try IssuerURL(Self.issuer), trustDomain: try TrustDomain("id.cordon.example"), keys: KeyDirectory(path: keys)
+    )
+    let token = try await issuer.workloadToken(
+      for: try await attempt().identity, audience: "https://sts.example",
+      lifetime: try TokenLifetime(now: .now, deadline: .now + 200))
+    // The database keeps the answer waiting, below the time after which it would be a 503.
+    let holding = try await Database.current.connect()
+    try await holding.execute(script: "begin; lock table cordon.lease in access exclusive mode")
+    let question = Question(base: base, token: token, secret: secret)
+    let asking = Task.detached { () throws -> [Answer] in try PythonReference().ask([question]) }
+    let waiting = Statement(
+      name: "waiting",
+      sql: "select count(*) as waiting from pg_stat_activity where usename = $1 and wait_event_type = 'Lock'")
+    let watching = try await Database.current.connect()
+    while try await watching.query(waiting, [Parameter(role)]).first?.get("waiting", as: Int.self) != 1 {
+      try #require(server.process.isRunning, "\(server.stderr)")
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    server.signal(SIGTERM)
+    let port = try #require(base.split(separator: ":").last.flatMap { UInt16($0) })
+    let listening = ":" + String(format: "%04X", port) + " 00000000:0000 0A"
+    try await eventually("it listens no more") {
+      !String(decoding: FileManager.default.contents(atPath: "/proc/net/tcp") ?? Data(), as: UTF8.self).contains(
+        listening)
+    }
+    #expect(server.process.isRunning)
+    try await holding.execute(script: "rollback")
+    #expect(try await asking.value.first?.introspection?["active"] == .bool(true))
+    #expect(try await server.answer(limit: .seconds(20)).status == 0)
+    await holding.close()
+    await watching.close()
+  }
+
   @Test("what cannot be served is said before anything listens")
   func refusals() async throws {
     let place = try Place()
