@@ -69,7 +69,6 @@ public struct KeyDirectory: Sendable {
       var ring = try readRing(directory)
       let actions = try ring.rotate(fresh: fresh.publicKey, at: now, grace: grace, compromised: compromised)
       try perform(actions, ring, [fresh], directory)
-      try removeStrays(ring, directory)
     }
   }
 
@@ -88,16 +87,13 @@ public struct KeyDirectory: Sendable {
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         encoder.dateEncodingStrategy = .iso8601
         try directory.write(Array(try encoder.encode(ring)) + [10], to: Self.ringName)
-      case .erase(let kid): try directory.remove(kid + ".pem")
+      case .sweep:
+        let kept = Set(ring.signing.map { $0.kid + ".pem" })
+        for name in try directory.names()
+        where !kept.contains(name) && (name.hasSuffix(".pem") || name.hasSuffix(".new")) {
+          try directory.remove(name)
+        }
       }
-    }
-  }
-
-  /// What a rotation that was cut off has left.
-  private func removeStrays(_ ring: KeyRing, _ directory: GuardedDirectory) throws {
-    let kept = Set(ring.signing.map { $0.kid + ".pem" } + [Self.ringName])
-    for name in try directory.names() where !kept.contains(name) && (name.hasSuffix(".pem") || name.hasSuffix(".new")) {
-      try directory.remove(name)
     }
   }
 

@@ -44,8 +44,9 @@ public struct KeyRing: Codable, Equatable, Sendable {
     /// Keep this one's private half. Before the ring that names it.
     case store(kid: String)
     case commit
-    /// Erase this one's private half. After the ring that no longer signs with it.
-    case erase(kid: String)
+    /// Erase each private half that no key of the ring signs with: the retired one's, and what a rotation that was cut off has left.
+    /// After the ring.
+    case sweep
   }
 
   public private(set) var keys: [Entry] = []
@@ -99,14 +100,13 @@ public struct KeyRing: Codable, Equatable, Sendable {
     if let usableAt = keys[new].usableAt, now < usableAt, !compromised {
       throw .tooEarly(algorithm, usableAt: usableAt)
     }
-    let oldID = keys[old].kid
     keys[new].state = .current
     keys[new].usableAt = nil
     keys[old].state = .retired
     keys[old].retireAt = now.addingTimeInterval(compromised ? 0 : Double(Self.retirement))
     keys = published(at: now)
     keys.append(Self.next(fresh, at: now, grace: grace))
-    return [.store(kid: fresh.id), .commit, .erase(kid: oldID)]
+    return [.store(kid: fresh.id), .commit, .sweep]
   }
 
   /// The keys whose private halves are kept.

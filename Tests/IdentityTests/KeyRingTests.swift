@@ -29,7 +29,7 @@ import Testing
     let third = try key()
     let actions = try ring.rotate(fresh: third, at: turn, grace: grace, compromised: false)
     // The new private half before the ring, the old one after it.
-    #expect(actions == [.store(kid: third.id), .commit, .erase(kid: first.id)])
+    #expect(actions == [.store(kid: third.id), .commit, .sweep])
     #expect(ring.current(.es256)?.kid == second.id)
     #expect(ring.signing.map(\.kid).sorted() == [second.id, third.id].sorted())
     // Whoever still held the old ring signed its last token readAgainAfter later, and that one lives for TokenLifetime.longest.
