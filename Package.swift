@@ -57,6 +57,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
     .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+    .package(url: "https://github.com/apple/swift-asn1", from: "1.5.0"),
     .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -86,7 +87,9 @@ let package = Package(
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "NIOTLS", package: "swift-nio"),
         .product(name: "X509", package: "swift-certificates"),
+        .product(name: "SwiftASN1", package: "swift-asn1"),
       ],
       swiftSettings: settings),
     // Who an attempt is: keys, tokens, the issuer's documents and endpoints.
@@ -150,14 +153,15 @@ let package = Package(
     .target(
       name: "Worker",
       dependencies: [
-        "Jobs", "Schedules", "Postgres", "Store", "Sandbox", .product(name: "Logging", package: "swift-log"),
+        "Broker", "Jobs", "Kernel", "Schedules", "Postgres", "Store", "Sandbox",
+        .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
     .executableTarget(
       name: "cordon",
       dependencies: [
-        "Identity", "Jobs", "Policies", "Schedules", "Store", "Sandbox", "Kernel", "Postgres", "Worker",
-        "PrivateCluster",
+        "Broker", "Credentials", "Identity", "Jobs", "Policies", "Schedules", "Store", "Sandbox", "Kernel", "Postgres",
+        "Worker", "PrivateCluster",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
@@ -205,7 +209,19 @@ let package = Package(
     .target(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
-    .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: settings),
+    .testTarget(
+      name: "BrokerTests",
+      dependencies: [
+        "Broker", "Jobs",
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "X509", package: "swift-certificates"),
+        .product(name: "SwiftASN1", package: "swift-asn1"),
+      ],
+      swiftSettings: settings),
     .testTarget(
       name: "IdentityTests",
       dependencies: [

@@ -90,7 +90,7 @@ import Testing
           algorithm: algorithm))
     }
     func ask(secret: String) throws -> [Answer] {
-      try PythonReference().ask(tokens.map { Question(base: base, token: $0, secret: secret) })
+      try Reference(of: "IdentityTests").ask(tokens.map { Question(base: base, token: $0, secret: secret) })
     }
     for answer in try ask(secret: secret) {
       #expect(answer.subject == "spiffe://id.cordon.example/tenant/treasury/queue/default", "\(answer)")
@@ -132,7 +132,7 @@ import Testing
     let holding = try await Database.current.connect()
     try await holding.execute(script: "begin; lock table cordon.lease in access exclusive mode")
     let question = Question(base: base, token: token, secret: secret)
-    let asking = Task.detached { () throws -> [Answer] in try PythonReference().ask([question]) }
+    let asking = Task.detached { () throws -> [Answer] in try Reference(of: "IdentityTests").ask([question]) }
     let waiting = Statement(
       name: "waiting",
       sql: "select count(*) as waiting from pg_stat_activity where usename = $1 and wait_event_type = 'Lock'")

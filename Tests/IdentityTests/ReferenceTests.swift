@@ -35,7 +35,7 @@ import Testing
         Question(library: $0, jwks: String(decoding: documents.keySet, as: UTF8.self), token: token, audience: audience)
       }
     }
-    let answers: [Answer] = try PythonReference().ask(questions)
+    let answers: [Answer] = try Reference(of: "IdentityTests").ask(questions)
     return stride(from: 0, to: answers.count, by: Self.libraries.count).map { start in
       let verdicts = Set(answers[start..<(start + Self.libraries.count)].map { $0.subject == Self.subject })
       return verdicts.count == 1 ? verdicts.first : nil
@@ -103,7 +103,7 @@ import Testing
     let token = try await scene.issuer.delegationToken(
       delegation, scopes: ["ledger.read"], for: .sample, audience: "https://sts.example",
       lifetime: try TokenLifetime(now: .now, deadline: .now + 200))
-    let answers: [Answer] = try PythonReference().ask(
+    let answers: [Answer] = try Reference(of: "IdentityTests").ask(
       Self.libraries.map { Question(library: $0, jwks: jwks, token: token) })
     #expect(answers.dropLast().allSatisfy { $0.subject == "ada@cordon.example" }, "\(answers)")
     #expect(answers.last?.subject == nil && answers.last?.problem != nil, "spiffe takes it for a JWT-SVID")
@@ -113,7 +113,7 @@ import Testing
     let scene = try Scene([.es256, .rs256])
     let ring = try scene.keys.ring()
     let jwks = String(decoding: try documents(scene).keySet, as: UTF8.self)
-    let answers: [Answer] = try PythonReference().ask([Question(kind: "thumbprints", jwks: jwks)])
+    let answers: [Answer] = try Reference(of: "IdentityTests").ask([Question(kind: "thumbprints", jwks: jwks)])
     #expect(answers[0].thumbprints?.sorted() == ring.keys.map(\.kid).sorted())
   }
 
@@ -124,7 +124,7 @@ import Testing
     let broken = text.replacingOccurrences(
       of: "https://id.cordon.example/.well-known", with: "http://id.cordon.example/.well-known")
     #expect(broken != text)
-    let answers: [Answer] = try PythonReference().ask([
+    let answers: [Answer] = try Reference(of: "IdentityTests").ask([
       Question(kind: "configuration", configuration: text), Question(kind: "configuration", configuration: broken),
     ])
     #expect(answers[0].subject == "https://id.cordon.example" && answers[0].problem == nil, "\(answers)")
