@@ -5,12 +5,7 @@
 /// send, and of what it lets a server put up with, nothing: no bare line feeds, folded lines, space before a colon, second Host, and no
 /// framing that is said twice.
 public struct RequestHead: Equatable, Sendable {
-  /// How long the body is.
-  public enum Framing: Equatable, Sendable {
-    case none
-    case length(Int)
-    case chunked
-  }
+  public typealias Framing = HeadSection.Framing
 
   public enum Reading: Equatable, Sendable {
     /// To be asked again with more.
@@ -21,14 +16,8 @@ public struct RequestHead: Equatable, Sendable {
     case refused(String)
   }
 
-  public struct Field: Equatable, Sendable {
-    /// As it was written; names are compared in lower case.
-    public let name: String
-    public let value: String
-  }
-
   public let method: String
-  /// Where it goes, by the target and by Host, which must say the same. The port is 80 where neither names one.
+  /// Where it goes, by the target and by Host, which must say the same.
   public let endpoint: Endpoint
   /// The path with its query, from `/` on; empty for CONNECT.
   public let target: String
@@ -38,90 +27,36 @@ public struct RequestHead: Equatable, Sendable {
   /// Of the path without its query, in which no part is empty, `.`, `..` or hides a slash: what a pattern may be matched with.
   public var path: String { String(target.prefix { $0 != "?" }) }
 
-  static let mostBytes = 16_384
-  static let mostFields = 100
+  static let mostBytes = HeadSection.mostBytes
 
-  /// - Parameter bytes: what has come of the request so far, from its beginning.
-  public static func read(_ bytes: [UInt8]) -> Reading {
-    let window = bytes.prefix(mostBytes)
-    guard let end = endOfHead(window) else {
-      if let problem = problem(inBeginning: window) { return .refused(problem) }
-      return bytes.count >= mostBytes ? .refused("a head of more than \(mostBytes) bytes") : .incomplete
-    }
+  /// - Parameters:
+  ///   - bytes: what has come of the request so far, from its beginning.
+  ///   - defaultPort: what is meant where neither the target nor Host names a port: 443 inside TLS, else 80.
+  public static func read(_ bytes: [UInt8], defaultPort: UInt16 = 80) -> Reading {
     do throws(Refusal) {
-      return .head(try RequestHead(lines: window[..<(end - 4)]), bytes: end)
+      guard let (section, bytes) = try HeadSection.read(bytes) else { return .incomplete }
+      return .head(try RequestHead(section, defaultPort: defaultPort), bytes: bytes)
     } catch {
       return .refused(error.reason)
     }
   }
 
-  private struct Refusal: Error {
-    let reason: String
+  fileprivate typealias Refusal = HeadSection.Refusal
+  public typealias Field = HeadSection.Field
 
-    init(_ reason: String) {
-      self.reason = reason
-    }
-  }
-
-  /// Behind the empty line.
-  private static func endOfHead(_ bytes: ArraySlice<UInt8>) -> Int? {
-    guard bytes.count >= 4 else { return nil }
-    return (bytes.startIndex...(bytes.endIndex - 4)).first {
-      bytes[$0] == 13 && bytes[$0 + 1] == 10 && bytes[$0 + 2] == 13 && bytes[$0 + 3] == 10
-    }
-    .map { $0 + 4 }
-  }
-
-  /// What no more bytes can mend, so that a client need not wait for the cap to be told.
-  private static func problem(inBeginning bytes: ArraySlice<UInt8>) -> String? {
-    for index in bytes.indices where bytes[index] == 10 {
-      guard index > bytes.startIndex, bytes[index - 1] == 13 else { return "a line that ends in a bare line feed" }
-    }
-    return bytes.contains(0) ? "a NUL byte" : nil
-  }
-
-  private init(lines bytes: ArraySlice<UInt8>) throws(Refusal) {
-    var lines: [ArraySlice<UInt8>] = []
-    var start = bytes.startIndex
-    for index in bytes.indices {
-      switch bytes[index] {
-      case 10:
-        guard index > start, bytes[index - 1] == 13 else { throw Refusal("a line that ends in a bare line feed") }
-        lines.append(bytes[start..<(index - 1)])
-        start = index + 1
-      case 13:
-        guard index + 1 < bytes.endIndex, bytes[index + 1] == 10 else {
-          throw Refusal("a carriage return inside a line")
-        }
-      case 0...8, 11...31, 127: throw Refusal("a control character")
-      case 128...: throw Refusal("a byte beyond ASCII")
-      default: break
-      }
-    }
-    lines.append(bytes[start...])
-    let requestLine = lines.removeFirst().split(separator: 32, omittingEmptySubsequences: false)
-    guard requestLine.count == 3, !requestLine[0].isEmpty, requestLine[0].allSatisfy(Self.isToken) else {
+  private init(_ section: HeadSection, defaultPort: UInt16) throws(Refusal) {
+    let requestLine = section.start.split(separator: 32, omittingEmptySubsequences: false)
+    guard requestLine.count == 3, !requestLine[0].isEmpty, requestLine[0].allSatisfy(HeadSection.isToken) else {
       throw Refusal("a request line that is not METHOD TARGET HTTP/1.1")
     }
     guard requestLine[2].elementsEqual("HTTP/1.1".utf8) else { throw Refusal("a version other than HTTP/1.1") }
-    guard lines.count <= Self.mostFields else { throw Refusal("more than \(Self.mostFields) fields") }
-    var found: [Field] = []
-    for line in lines { found.append(try Self.field(line)) }
-    try Self.refuseHopByHop(found)
+    try Self.refuseHopByHop(section.fields)
     method = String(decoding: requestLine[0], as: UTF8.self)
-    fields = found
-    framing = try Self.framing(found)
-    (endpoint, target) = try Self.place(method, String(decoding: requestLine[1], as: UTF8.self), found)
+    fields = section.fields
+    framing = try section.framing()
+    (endpoint, target) = try Self.place(
+      method, String(decoding: requestLine[1], as: UTF8.self), section.values("host"), defaultPort)
     if method == "CONNECT", framing != .none { throw Refusal("a body behind CONNECT") }
-  }
-
-  private static func field(_ line: ArraySlice<UInt8>) throws(Refusal) -> Field {
-    guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { throw Refusal("a field without a colon") }
-    let name = line[..<colon]
-    // A space first continues the line before, to some; one before the colon is part of the name, to some.
-    guard !name.isEmpty, name.allSatisfy(isToken) else { throw Refusal("a field whose name is no token") }
-    let value = line[(colon + 1)...].drop { $0 == 32 || $0 == 9 }.reversed().drop { $0 == 32 || $0 == 9 }.reversed()
-    return Field(name: String(decoding: name, as: UTF8.self), value: String(decoding: value, as: UTF8.self))
   }
 
   /// Fields by which the next hop would be told to read the request, or what follows it, otherwise than it was judged.
@@ -143,34 +78,11 @@ public struct RequestHead: Equatable, Sendable {
     }
   }
 
-  private static func values(_ name: String, _ fields: [Field]) -> [String] {
-    fields.filter { $0.name.lowercased() == name }.map(\.value)
-  }
-
-  private static func framing(_ fields: [Field]) throws(Refusal) -> Framing {
-    let (lengths, codings) = (values("content-length", fields), values("transfer-encoding", fields))
-    guard lengths.count <= 1, codings.count <= 1, lengths.isEmpty || codings.isEmpty else {
-      throw Refusal("a length that is said twice")
-    }
-    if let coding = codings.first {
-      guard coding.lowercased() == "chunked" else { throw Refusal("a transfer coding other than chunked") }
-      return .chunked
-    }
-    guard let text = lengths.first else { return .none }
-    guard (1...15).contains(text.utf8.count), text.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
-      let length = Int(text)
-    else {
-      throw Refusal("a Content-Length that is no number")
-    }
-    return .length(length)
-  }
-
   private static func place(
-    _ method: String, _ target: String, _ fields: [Field]
+    _ method: String, _ target: String, _ hosts: [String], _ defaultPort: UInt16
   ) throws(Refusal) -> (Endpoint, String) {
-    let hosts = values("host", fields)
     guard hosts.count == 1 else { throw Refusal(hosts.isEmpty ? "no Host" : "more than one Host") }
-    let host = try endpoint(hosts[0], defaultPort: method == "CONNECT" ? nil : 80, "Host")
+    let host = try endpoint(hosts[0], defaultPort: method == "CONNECT" ? nil : defaultPort, "Host")
     if method == "CONNECT" {
       let goal = try endpoint(target, defaultPort: nil, "target")
       guard goal == host else { throw Refusal("a Host that is not the target's") }
@@ -182,7 +94,7 @@ public struct RequestHead: Equatable, Sendable {
     }
     let rest = target.dropFirst("http://".count)
     let authority = rest.prefix { $0 != "/" && $0 != "?" }
-    let goal = try endpoint(String(authority), defaultPort: 80, "target")
+    let goal = try endpoint(String(authority), defaultPort: defaultPort, "target")
     guard goal == host else { throw Refusal("a Host that is not the target's") }
     let path = rest.dropFirst(authority.count)
     return (goal, try checked(path.hasPrefix("/") ? String(path) : "/" + path))
@@ -195,7 +107,7 @@ public struct RequestHead: Equatable, Sendable {
   }
 
   /// A path that means the same to whoever decodes or tidies it first.
-  private static func checked(_ target: String) throws(Refusal) -> String {
+  fileprivate static func checked(_ target: String) throws(Refusal) -> String {
     let bytes = Array(target.utf8)
     var decoded: [UInt8] = []
     for (index, byte) in bytes.enumerated() {
@@ -233,9 +145,11 @@ public struct RequestHead: Equatable, Sendable {
     else { throw Refusal("a path with an empty part, or one of dots") }
     return target
   }
+}
 
-  private static func isToken(_ byte: UInt8) -> Bool {
-    (0x30...0x39).contains(byte) || (0x41...0x5a).contains(byte) || (0x61...0x7a).contains(byte)
-      || "!#$%&'*+-.^_`|~".utf8.contains(byte)
+extension RequestHead {
+  /// Whether a path could stand in a request at all; what could not is matched by nothing.
+  static func isPath(_ path: String) -> Bool {
+    path.hasPrefix("/") && !path.contains("?") && (try? checked(path)) != nil
   }
 }

@@ -113,8 +113,8 @@ import Testing
   @Test func nothingEndlessIsWaitedFor() {
     let endless = "GET / HTTP/1.1\r\nHost: a.b\r\nX: " + String(repeating: "y", count: RequestHead.mostBytes)
     #expect(read(endless) == .refused("a head of more than \(RequestHead.mostBytes) bytes"))
-    let many = "GET / HTTP/1.1\r\nHost: a.b\r\n" + String(repeating: "X: y\r\n", count: RequestHead.mostFields) + "\r\n"
-    #expect(read(many) == .refused("more than \(RequestHead.mostFields) fields"))
+    let many = "GET / HTTP/1.1\r\nHost: a.b\r\n" + String(repeating: "X: y\r\n", count: HeadSection.mostFields) + "\r\n"
+    #expect(read(many) == .refused("more than \(HeadSection.mostFields) fields"))
     #expect(read("GET / HTTP/1.1\nHost") == .refused("a line that ends in a bare line feed"))
   }
 }

@@ -1,0 +1,233 @@
+import Glibc
+import Logging
+import NIOCore
+import NIOPosix
+import NIOSSL
+
+// The only exit of a cell. Who they are: the job's client inside the cell's network namespace, unmodified; a listener in that namespace,
+// made before the job and handed here as a descriptor; the session, which is one attempt's account and ledger; a connection, which is one
+// task; the server outside, dialled from the worker's own network.
+//
+// Who says what, in which order, for each connection:
+//   1. the client connects to a door. A door is for one grant; the door for CONNECT reads from the request which grant is meant.
+//   2. what the client says first is parsed once into what is matched: a ClientHello, a request's head, or nothing in mode tcp.
+//   3. the grant is matched, and only then its name resolved, once. Every address is judged; only a judged one is dialled.
+//   4. the decision is recorded; then the server is connected, verified, and spoken to.
+//   5. bytes are counted before they are passed on; the end is recorded with what was counted.
+// A step that fails ends the connection and is recorded. No step has another way round.
+
+/// Connects attempts to what their grants name, and to nothing else.
+public final class Broker: Sendable {
+  /// Whose certificates are believed outside.
+  public enum TrustRoots: Sendable, Equatable {
+    case system
+    /// A file of certificates in PEM.
+    case file(String)
+  }
+
+  /// Why a session was not opened.
+  public struct Problem: Error, Equatable, CustomStringConvertible {
+    public let description: String
+  }
+
+  private let resolver: any NameResolver
+  private let group: any EventLoopGroup
+  private let outside: NIOSSLContext
+  let logger: Logger
+
+  /// - Throws: where the trust roots cannot be read, or hold none.
+  public init(
+    resolver: some NameResolver, trust: TrustRoots,
+    group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton, logger: Logger
+  ) throws {
+    self.resolver = resolver
+    self.group = group
+    self.logger = logger
+    var configuration = TLSConfiguration.makeClientConfiguration()
+    configuration.minimumTLSVersion = .tlsv12
+    configuration.certificateVerification = .fullVerification
+    configuration.applicationProtocols = ["http/1.1"]
+    switch trust {
+    case .system: configuration.trustRoots = .default
+    case .file(let path):
+      let roots = try NIOSSLCertificate.fromPEMFile(path)
+      guard !roots.isEmpty else { throw Problem(description: "\(path) holds no certificate") }
+      configuration.trustRoots = .certificates(roots)
+    }
+    outside = try NIOSSLContext(configuration: configuration)
+  }
+
+  /// Starts to accept for an attempt. The descriptors are taken over, whatever happens.
+  ///
+  /// - Parameters:
+  ///   - grants: each with a listening socket of the cell's network namespace, at the grant's `listenPort`.
+  ///   - proxy: a listening socket for CONNECT to any of the grants.
+  ///   - ledger: is given each decision before it takes effect, in order, one at a time; it must not block.
+  public func open(
+    _ attempt: AttemptAddress, grants: [(Grant, listener: Int32)], proxy: Int32?, limits: SessionLimits = .init(),
+    credentials: some CredentialProvider, ledger: @escaping @Sendable (LedgerLine) -> Void
+  ) async throws -> EgressSession {
+    var doors: [(grant: Grant?, listener: Int32)] = grants.map { ($0.0, $0.listener) }
+    if let proxy { doors.append((nil, proxy)) }
+    let session: EgressSession
+    do {
+      let all = grants.map(\.0)
+      guard Set(all.map(\.name)).count == all.count else { throw Problem(description: "two grants have one name") }
+      guard limits.ledgerLines >= 3 else { throw Problem(description: "a ledger has 3 lines at least") }
+      session = EgressSession(
+        broker: self, attempt: attempt, grants: all, limits: limits, credentials: credentials,
+        inspection: try Inspection(for: all), record: ledger)
+    } catch {
+      for door in doors { Glibc.close(door.listener) }
+      throw error
+    }
+    for (index, door) in doors.enumerated() {
+      do {
+        try await listen(door.listener, door.grant, session)
+      } catch {
+        for later in doors[(index + 1)...] { Glibc.close(later.listener) }
+        session.cut(reason: "the broker could not listen")
+        throw Problem(description: "grant \"\(door.grant?.name ?? "proxy")\": cannot accept on its listener: \(error)")
+      }
+    }
+    return session
+  }
+
+  private func listen(_ descriptor: Int32, _ grant: Grant?, _ session: EgressSession) async throws {
+    let door = try await ServerBootstrap(group: group)
+      .childChannelOption(.autoRead, value: false)
+      .childChannelOption(.allowRemoteHalfClosure, value: true)
+      .childChannelOption(.maxMessagesPerRead, value: 1)
+      .childChannelOption(.recvAllocator, value: Self.allocator)
+      .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+      .childChannelInitializer { channel in
+        // Beyond the cap it is closed at once, so that the cell's queue of connections stays empty.
+        guard session.accept(at: grant) else { return channel.close() }
+        return channel.eventLoop.makeCompletedFuture {
+          do {
+            let wire = try Wire(channel)
+            Task { await Connection(session, wire).serve(at: grant) }
+          } catch {
+            session.hangUp()
+            throw error
+          }
+        }
+      }
+      .withBoundSocket(descriptor).get()
+    guard session.keep(door: door) else { return door.close(promise: nil) }
+  }
+
+  private static let allocator = AdaptiveRecvByteBufferAllocator(
+    minimum: 4_096, initial: 65_536, maximum: Wire.mostRead)
+
+  // MARK: For the connections
+
+  /// The addresses of a grant that may be dialled.
+  /// - Throws: `Denial` where there are none.
+  func dialling(_ grant: Grant, within time: Duration) async throws -> Dialling {
+    let addresses: [IPAddress]
+    switch grant.host {
+    case .address(let address): addresses = [address]
+    case .name(let name):
+      do { addresses = try await resolve(name, within: time) } catch {
+        throw Denial(
+          rule: "grant \"\(grant.name)\": \(grant.host) cannot be resolved: \(Self.words(error))", status: 502)
+      }
+    }
+    let dialling = Dialling(addresses, for: grant, own: try Self.ownAddresses())
+    guard !dialling.candidates.isEmpty else {
+      let reasons = dialling.refused.prefix(4).joined(separator: ", ")
+      throw Denial(
+        rule: "grant \"\(grant.name)\": no address of \(grant.host) may be dialled"
+          + (reasons.isEmpty ? ": it has none" : ": \(reasons), and allow_private lists no block around it"))
+    }
+    return dialling
+  }
+
+  private func resolve(_ name: String, within time: Duration) async throws -> [IPAddress] {
+    let loop = group.next()
+    let promise = loop.makePromise(of: [IPAddress].self)
+    // Whoever is first decides: a resolver that never answers is left behind.
+    let alarm = loop.scheduleTask(in: TimeAmount(time)) { promise.fail(Problem(description: "no answer in \(time)")) }
+    let asking = Task { [resolver] in
+      do { promise.succeed(try await resolver.addresses(of: name)) } catch { promise.fail(error) }
+    }
+    defer {
+      alarm.cancel()
+      asking.cancel()
+    }
+    return try await promise.futureResult.get()
+  }
+
+  private static func ownAddresses() throws -> Set<IPAddress> {
+    Set(
+      try System.enumerateDevices().compactMap { $0.address?.ipAddress }.compactMap {
+        IPAddress($0.prefix { $0 != "%" })
+      })
+  }
+
+  /// Connects to the first address that answers, and verifies who it is where the grant's mode ends TLS here.
+  func connect(
+    to dialling: Dialling, of grant: Grant, on loop: any EventLoop, within time: Duration
+  ) async throws -> (Wire, IPAddress) {
+    var last: any Error = Problem(description: "no address")
+    for address in dialling.candidates {
+      do {
+        return (try await connect(to: address, of: grant, on: loop, within: time), address)
+      } catch let error as UpstreamFailure where error.hasAnswered {
+        throw error
+      } catch {
+        last = error
+      }
+    }
+    throw last
+  }
+
+  private func connect(
+    to address: IPAddress, of grant: Grant, on loop: any EventLoop, within time: Duration
+  ) async throws -> Wire {
+    let endsTLS = grant.mode.readsRequests
+    // For an address the handler verifies the address that it is connected to.
+    let name: String? = if case .name(let name) = grant.host { name } else { nil }
+    let wire: Wire
+    do {
+      wire = try await ClientBootstrap(group: loop)
+        .connectTimeout(TimeAmount(time))
+        .channelOption(.autoRead, value: false)
+        .channelOption(.allowRemoteHalfClosure, value: !endsTLS)
+        .channelOption(.maxMessagesPerRead, value: 1)
+        .channelOption(.recvAllocator, value: Self.allocator)
+        .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+        .connect(to: try SocketAddress(ipAddress: address.description, port: Int(grant.port))) { [outside] channel in
+          channel.eventLoop.makeCompletedFuture {
+            try endsTLS ? Wire(channel, client: outside, host: name) : Wire(channel)
+          }
+        }
+    } catch {
+      throw UpstreamFailure(reason: "cannot be connected to: \(Self.words(error))", hasAnswered: false)
+    }
+    guard endsTLS else { return wire }
+    let alarm = loop.scheduleTask(in: TimeAmount(time)) { wire.abort() }
+    defer { alarm.cancel() }
+    do {
+      try await wire.handshake()
+      return wire
+    } catch {
+      wire.abort()
+      throw UpstreamFailure(reason: "is not who it should be, or no TLS 1.2: \(Self.words(error))", hasAnswered: true)
+    }
+  }
+
+  /// An error of a library in one line of ASCII.
+  static func words(_ error: any Error) -> String {
+    let words = "\(error)".unicodeScalars.map { (32...126).contains($0.value) ? Character($0) : " " }
+    return String(words.prefix(200))
+  }
+}
+
+/// What the server did, or did not do.
+struct UpstreamFailure: Error {
+  let reason: String
+  /// Whether somebody was there: then no other address is tried.
+  var hasAnswered = true
+}

@@ -1,0 +1,219 @@
+import NIOCore
+import NIOSSL
+import NIOTLS
+
+// One end of a connection as a thing that is asked: nothing is read from the socket until somebody wants it, and a write is done when
+// the kernel has taken it. Whoever reads from one wire and writes to the other before reading again holds one read of bytes at most;
+// the rest waits in the sender, which is told so by TCP. At the end of input NIO reads what the kernel's buffer holds; that is the one
+// moment at which there is more of it here, and no more than that buffer had.
+//
+// Order: the channel's initializer makes the wire on the channel's loop; a task then asks by `read` and `write`, one reader and one
+// writer at a time. The end of input is nil, once; a break is thrown. `abort` may be called by anybody and ends both.
+
+/// A channel that is read on demand.
+final class Wire: Sendable {
+  let channel: any Channel
+  private let tap: NIOLoopBound<WireTap>
+
+  /// Of one read from a socket.
+  static let mostRead = 262_144
+  private static let tls = "tls"
+
+  /// On the channel's loop, before the channel is active.
+  init(_ channel: any Channel) throws {
+    let tap = WireTap(on: channel.eventLoop)
+    try channel.pipeline.syncOperations.addHandler(tap)
+    self.channel = channel
+    self.tap = NIOLoopBound(tap, eventLoop: channel.eventLoop)
+  }
+
+  /// On the channel's loop, before the channel is active: the wire's bytes are those inside TLS.
+  convenience init(_ channel: any Channel, client context: NIOSSLContext, host: String?) throws {
+    try channel.pipeline.syncOperations.addHandler(
+      NIOSSLClientHandler(context: context, serverHostname: host), name: Self.tls)
+    try self.init(channel)
+    tap.value.awaitsHandshake = true
+  }
+
+  func read() async throws -> ByteBuffer? {
+    try await channel.eventLoop.flatSubmit { self.tap.value.next() }.get()
+  }
+
+  /// What was read too much is read again.
+  func unread(_ bytes: ByteBuffer) async throws {
+    guard bytes.readableBytes > 0 else { return }
+    try await channel.eventLoop.submit { self.tap.value.putBack(bytes) }.get()
+  }
+
+  func write(_ bytes: ByteBuffer) async throws {
+    try await channel.writeAndFlush(bytes)
+  }
+
+  func write(_ text: String) async throws {
+    try await write(ByteBuffer(string: text))
+  }
+
+  /// The other end is told that nothing more comes, and may go on. Nothing, where the channel is over.
+  func finish() async throws {
+    do { try await channel.close(mode: .output) } catch ChannelError.alreadyClosed {}
+  }
+
+  /// Behind what was written.
+  func close() async {
+    try? await channel.close()
+  }
+
+  /// At once: what was not sent is dropped, and nobody waits for the other end's word, as TLS otherwise does.
+  func abort() {
+    channel.eventLoop.execute { [channel] in
+      let pipeline = channel.pipeline.syncOperations
+      if let context = try? pipeline.context(name: Self.tls) { context.close(mode: .all, promise: nil) }
+      channel.close(mode: .all, promise: nil)
+    }
+  }
+
+  func handshake() async throws {
+    try await channel.eventLoop.flatSubmit { self.tap.value.handshake() }.get()
+  }
+
+  /// From here on the wire's bytes are those inside TLS, of which `bytes` were the first.
+  func serveTLS(_ context: NIOSSLContext, first bytes: ByteBuffer) async throws {
+    // The end of input is what TLS says it is.
+    try await channel.setOption(.allowRemoteHalfClosure, value: false).get()
+    try await channel.eventLoop.submit { [channel] in
+      let pipeline = channel.pipeline.syncOperations
+      self.tap.value.awaitsHandshake = true
+      try pipeline.addHandler(NIOSSLServerHandler(context: context), name: Self.tls, position: .first)
+      pipeline.fireChannelRead(NIOAny(bytes))
+      pipeline.fireChannelReadComplete()
+    }.get()
+    try await handshake()
+  }
+
+  /// Looks for what comes unasked, the end above all, while nobody reads.
+  func watch() async throws {
+    try await channel.eventLoop.submit { self.tap.value.watch() }.get()
+  }
+
+  /// Whether nothing has come since `watch`.
+  func isQuiet() async -> Bool {
+    (try? await channel.eventLoop.submit { self.tap.value.isQuiet }.get()) ?? false
+  }
+}
+
+/// The last handler of a wire's pipeline.
+private final class WireTap: ChannelInboundHandler {
+  typealias InboundIn = ByteBuffer
+
+  var awaitsHandshake = false
+  private let loop: any EventLoop
+  private var context: ChannelHandlerContext?
+  private var queue: [ByteBuffer] = []
+  /// The end of input, or what broke.
+  private var end: Result<ByteBuffer?, any Error>?
+  private var reader: EventLoopPromise<ByteBuffer?>?
+  private var shaking: EventLoopPromise<Void>?
+
+  init(on loop: any EventLoop) {
+    self.loop = loop
+  }
+
+  var isQuiet: Bool { queue.isEmpty && end == nil }
+
+  func next() -> EventLoopFuture<ByteBuffer?> {
+    precondition(reader == nil, "one reader at a time")
+    let promise = loop.makePromise(of: ByteBuffer?.self)
+    reader = promise
+    // What came before the channel's end is still there behind it.
+    deliver()
+    if reader != nil, let context { ask(context) }
+    return promise.futureResult
+  }
+
+  func putBack(_ bytes: ByteBuffer) { queue.insert(bytes, at: 0) }
+
+  func watch() {
+    if let context { ask(context) }
+  }
+
+  func handshake() -> EventLoopFuture<Void> {
+    let promise = loop.makePromise(of: Void.self)
+    if case .failure(let error) = end {
+      promise.fail(error)
+    } else if !awaitsHandshake {
+      promise.succeed()
+    } else if end != nil {
+      promise.fail(ChannelError.eof)
+    } else {
+      shaking = promise
+      if let context { ask(context) }
+    }
+    return promise.futureResult
+  }
+
+  func handlerAdded(context: ChannelHandlerContext) {
+    self.context = context
+  }
+
+  func handlerRemoved(context: ChannelHandlerContext) {
+    finish(.success(nil))
+    self.context = nil
+  }
+
+  func channelActive(context: ChannelHandlerContext) {
+    if reader != nil || awaitsHandshake { context.read() }
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    queue.append(unwrapInboundIn(data))
+    deliver()
+  }
+
+  func channelReadComplete(context: ChannelHandlerContext) {
+    // A read of half a TLS record gives nothing to who waits.
+    if reader != nil || awaitsHandshake { context.read() }
+  }
+
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    switch event {
+    case ChannelEvent.inputClosed, TLSUserEvent.shutdownCompleted: finish(.success(nil))
+    case TLSUserEvent.handshakeCompleted:
+      awaitsHandshake = false
+      shaking?.succeed()
+      shaking = nil
+    default: break
+    }
+    context.fireUserInboundEventTriggered(event)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) { finish(.success(nil)) }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    finish(.failure(error))
+    context.close(mode: .all, promise: nil)
+  }
+
+  private func ask(_ context: ChannelHandlerContext) {
+    if context.channel.isActive { context.read() }
+  }
+
+  private func finish(_ result: Result<ByteBuffer?, any Error>) {
+    if end == nil { end = result }
+    if let shaking {
+      self.shaking = nil
+      if case .failure(let error) = result { shaking.fail(error) } else { shaking.fail(ChannelError.eof) }
+    }
+    deliver()
+  }
+
+  private func deliver() {
+    guard let reader else { return }
+    if !queue.isEmpty {
+      self.reader = nil
+      reader.succeed(queue.removeFirst())
+    } else if let end {
+      self.reader = nil
+      reader.completeWith(end)
+    }
+  }
+}
