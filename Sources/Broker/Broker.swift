@@ -129,7 +129,11 @@ public final class Broker: Sendable {
     switch grant.host {
     case .address(let address): addresses = [address]
     case .name(let name):
-      do { addresses = try await resolve(name, within: time) } catch {
+      do {
+        addresses = try await Deadline.first(within: time, on: group.next()) { [resolver] in
+          try await resolver.addresses(of: name)
+        }
+      } catch {
         throw Denial(
           rule: "grant \"\(grant.name)\": \(grant.host) cannot be resolved: \(Self.words(error))", status: 502)
       }
@@ -142,21 +146,6 @@ public final class Broker: Sendable {
           + (reasons.isEmpty ? ": it has none" : ": \(reasons), and allow_private lists no block around it"))
     }
     return dialling
-  }
-
-  private func resolve(_ name: String, within time: Duration) async throws -> [IPAddress] {
-    let loop = group.next()
-    let promise = loop.makePromise(of: [IPAddress].self)
-    // Whoever is first decides: a resolver that never answers is left behind.
-    let alarm = loop.scheduleTask(in: TimeAmount(time)) { promise.fail(Problem(description: "no answer in \(time)")) }
-    let asking = Task { [resolver] in
-      do { promise.succeed(try await resolver.addresses(of: name)) } catch { promise.fail(error) }
-    }
-    defer {
-      alarm.cancel()
-      asking.cancel()
-    }
-    return try await promise.futureResult.get()
   }
 
   private static func ownAddresses() throws -> Set<IPAddress> {

@@ -128,7 +128,9 @@ final class Connection: Sendable {
         case .refused(let reason): throw Denial(rule: "the request has \(reason)", status: 400)
         case .incomplete:
           guard let more = try await read(inside) else {
-            guard bytes.isEmpty else { throw Denial(rule: "the request breaks off", status: 400) }
+            guard bytes.isEmpty, reason == nil else {
+              throw Denial(rule: reason ?? "the request breaks off", status: 400)
+            }
             return nil
           }
           bytes += more.readableBytesView

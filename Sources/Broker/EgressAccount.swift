@@ -14,7 +14,7 @@ struct EgressAccount: Sendable {
   private var used: [String: Grant.Budget] = [:]
   private(set) var connections = 0
   /// Why credentials are no longer given out.
-  private(set) var withheld: String?
+  private var withheld: String?
   /// Why nothing goes on.
   private(set) var ended: String?
 
@@ -59,6 +59,10 @@ struct EgressAccount: Sendable {
       try check(budget.requests, grant.most.requests, "requests", grant)
     }
     used[grant.name] = budget
+  }
+
+  func mayInject(for grant: Grant) throws(Denial) {
+    if let withheld { throw Denial(rule: "grant \"\(grant.name)\": credentials are withheld: \(withheld)") }
   }
 
   /// Before the bytes are passed on.

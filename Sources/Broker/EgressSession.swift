@@ -33,6 +33,7 @@ public final class EgressSession: Sendable {
     /// Read from one side and not yet taken by the kernel of the other, and the most there has been of it.
     var held = 0
     var mostHeld = 0
+    var isSummedUp = false
   }
 
   init(
@@ -87,7 +88,8 @@ public final class EgressSession: Sendable {
       if isQuiet { continuation.resume() }
     }
     return state.withLock { state in
-      write(state.ledger.lastLine(at: Self.now()))
+      if !state.isSummedUp { write(state.ledger.lastLine(at: Self.now())) }
+      state.isSummedUp = true
       return LedgerSummary(count: state.ledger.count, head: state.ledger.head, unrecorded: state.ledger.unrecorded)
     }
   }
@@ -150,8 +152,14 @@ public final class EgressSession: Sendable {
     }
   }
 
+  func mayInject(for grant: Grant) throws(Denial) {
+    try state.withLock { (state) throws(Denial) in try state.account.mayInject(for: grant) }
+  }
+
   func deny(_ denial: Denial, _ subject: LedgerLine.Subject) {
     state.withLock { state in
+      // What knocks behind the end is no part of what was summed up.
+      guard !state.isSummedUp else { return }
       write(state.ledger.deny(denial.rule, subject, at: Self.now()))
       write(state.ledger.lastLine(at: Self.now()))
     }

@@ -17,7 +17,7 @@ enum OutgoingHead {
   static func request(_ head: RequestHead, to endpoint: Endpoint, injected: [HeadSection.Field]) -> String {
     let own = Set(injected.map { $0.name.lowercased() })
     var text = "\(head.method) \(head.target) HTTP/1.1\r\nHost: \(host(of: endpoint))\r\n"
-    for field in kept(of: head) + injected where injected.contains(field) || !own.contains(field.name.lowercased()) {
+    for field in kept(of: head).filter({ !own.contains($0.name.lowercased()) }) + injected {
       text += "\(field.name): \(field.value)\r\n"
     }
     switch head.framing {
@@ -60,9 +60,12 @@ enum OutgoingHead {
     }
     return text + (isLast ? "Connection: close\r\n\r\n" : "\r\n")
   }
+}
 
-  /// An answer of the broker itself. The line is plain ASCII and without line ends.
-  static func answer(_ status: Int, _ words: String, line: String, to method: String?) -> String {
+extension Denial {
+  /// What a client of HTTP is sent: the line as JSON. It is plain ASCII without line ends.
+  func answer(to method: String?) -> String {
+    let words = [400: "Bad Request", 502: "Bad Gateway"][status] ?? "Forbidden"
     let escaped = line.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
     let body = "{\"error\":\"\(escaped)\"}\n"
     return "HTTP/1.1 \(status) \(words)\r\nContent-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n"

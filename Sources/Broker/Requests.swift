@@ -70,7 +70,7 @@ extension Connection {
       await answer(denial, to: head.method)
       return false
     }
-    let progress = Progress()
+    let progress = Progress(subject)
     do {
       if let dialling {
         let (wire, address) = try await dial(dialling, of: grant)
@@ -78,20 +78,31 @@ extension Connection {
       }
       guard let known = upstream else { return false }
       subject.address = known.address.description
+      // To connect takes time, in which credentials may have been withdrawn.
+      if grant.credential != nil { try session.mayInject(for: grant) }
       let goesOn = try await pass(head, as: out, to: known, progress)
+      if goesOn { await known.wire.watch() }
       record(progress, nil, &subject)
-      if goesOn { try await known.wire.watch() }
       return goesOn
     } catch {
-      let upstream = Denial(rule: "upstream: \(grant.endpoint) \(Self.words(error))", status: 502)
-      let failure = progress.refusal ?? (error as? Denial) ?? upstream
-      if failure.status != 502, session.ended == nil { session.deny(failure, subject) }
+      let failure = settle(error, at: grant, progress)
       let hasBegun = progress.status != nil
       if !hasBegun { progress.status = failure.status }
       record(progress, reason ?? failure.rule, &subject)
       if !hasBegun, reason == nil { await answer(failure, to: head.method) }
       return false
     }
+  }
+
+  /// What the client is told of an error; what was refused by us is recorded before that, once.
+  private func settle(_ error: any Error, at grant: Grant, _ progress: Progress) -> Denial {
+    let failure =
+      progress.refusal ?? (error as? Denial)
+      ?? Denial(rule: "upstream: \(grant.endpoint) \(Self.words(error))", status: 502)
+    if failure.status != 502, session.ended == nil, progress.isFirstRefusal() {
+      session.deny(failure, progress.subject)
+    }
+    return failure
   }
 
   private func record(_ progress: Progress, _ reason: String?, _ subject: inout LedgerLine.Subject) {
@@ -109,12 +120,13 @@ extension Connection {
     guard let name = grant.credential else { return [] }
     let problem: String
     do {
-      if let injection = try await session.credentials.injection(for: grant, attempt: session.attempt) {
-        return try await injection.fields(
-          for: .init(
-            method: head.method, host: OutgoingHead.host(of: grant.endpoint), target: head.target,
-            fields: OutgoingHead.kept(of: head)))
+      let request = Injection.OutgoingRequest(
+        method: head.method, host: OutgoingHead.host(of: grant.endpoint), target: head.target,
+        fields: OutgoingHead.kept(of: head))
+      let fields = try await Deadline.first(within: limits.credential, on: loop) { [session] in
+        try await session.credentials.injection(for: grant, attempt: session.attempt)?.fields(for: request)
       }
+      if let fields { return fields }
       problem = "is not there"
     } catch let error as Injection.Unusable {
       problem = "is unusable: \(error)"
@@ -129,8 +141,20 @@ extension Connection {
 
   /// How far an exchange has come; two tasks tell it.
   private final class Progress: Sendable {
+    let subject: LedgerLine.Subject
     let meter = Meter()
-    private let state = Mutex((status: Int?.none, refusal: Denial?.none, isSent: false))
+    private let state = Mutex((status: Int?.none, refusal: Denial?.none, isSent: false, isRecorded: false))
+
+    init(_ subject: LedgerLine.Subject) {
+      self.subject = subject
+    }
+
+    func isFirstRefusal() -> Bool {
+      state.withLock { state in
+        defer { state.isRecorded = true }
+        return !state.isRecorded
+      }
+    }
 
     var status: Int? {
       get { state.withLock { $0.status } }
@@ -162,17 +186,33 @@ extension Connection {
     return try await withThrowingTaskGroup(of: Bool?.self) { group in
       group.addTask {
         await self.sendBody(of: head, to: outside, of: grant, progress)
+        // What is left is read away, so that the client comes to read its answer.
+        if !progress.isSent { await self.drain() }
         return nil
       }
-      group.addTask { try await self.respond(to: head, from: outside, of: grant, progress) }
+      group.addTask { try await self.respond(whileSending: head, from: outside, of: grant, progress) }
       var goesOn = false
-      while let result = try await group.next() {
-        guard let result else { continue }
-        goesOn = result
-        // Answered before all of it was sent: the rest is read for a while, so that the client comes to read the answer.
-        if !progress.isSent { await linger() }
-      }
+      while let result = try await group.next() { goesOn = result ?? goesOn }
       return goesOn
+    }
+  }
+
+  /// The response, or an answer of our own; where the body is still under way behind it, for not much longer.
+  private func respond(
+    whileSending head: RequestHead, from outside: Wire, of grant: Grant, _ progress: Progress
+  ) async throws -> Bool {
+    defer {
+      if !progress.isSent { loop.scheduleTask(in: Self.lingering) { self.inside.abort() } }
+    }
+    do { return try await respond(to: head, from: outside, of: grant, progress) } catch {
+      outside.abort()
+      if progress.status == nil, reason == nil {
+        let failure = settle(error, at: grant, progress)
+        progress.status = failure.status
+        try? await inside.write(failure.answer(to: head.method))
+        try? await inside.finish()
+      }
+      throw error
     }
   }
 
@@ -275,17 +315,17 @@ extension Connection {
 
   /// Tells the client why, and lets it read that.
   func answer(_ denial: Denial, to method: String?) async {
-    let words = [400: "Bad Request", 502: "Bad Gateway"][denial.status] ?? "Forbidden"
-    let text = OutgoingHead.answer(denial.status, words, line: denial.line, to: method)
-    guard (try? await inside.write(text)) != nil else { return }
+    guard (try? await inside.write(denial.answer(to: method))) != nil else { return }
     try? await inside.finish()
-    await linger()
+    let alarm = loop.scheduleTask(in: Self.lingering) { self.inside.abort() }
+    defer { alarm.cancel() }
+    await drain()
   }
 
+  private static var lingering: TimeAmount { .seconds(2) }
+
   /// Reads away what the client still sends. A connection that is closed with bytes unread takes back what was written to it.
-  private func linger() async {
-    let alarm = loop.scheduleTask(in: .seconds(2)) { self.inside.abort() }
-    defer { alarm.cancel() }
+  private func drain() async {
     while let bytes = try? await inside.read(), bytes.readableBytes > 0 {}
   }
 }

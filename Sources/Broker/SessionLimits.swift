@@ -7,6 +7,8 @@ public struct SessionLimits: Sendable, Equatable {
   /// Until a ClientHello or the head of a request has come as a whole.
   public var head: Duration = .seconds(10)
   public var resolve: Duration = .seconds(5)
+  /// Until the provider has given a credential.
+  public var credential: Duration = .seconds(10)
   /// To a server, with the TLS handshake where there is one.
   public var connect: Duration = .seconds(10)
   /// Without a byte in either direction.

@@ -91,8 +91,8 @@ final class Wire: Sendable {
   }
 
   /// Looks for what comes unasked, the end above all, while nobody reads.
-  func watch() async throws {
-    try await channel.eventLoop.submit { self.tap.value.watch() }.get()
+  func watch() async {
+    try? await channel.eventLoop.submit { self.tap.value.watch() }.get()
   }
 
   /// Whether nothing has come since `watch`.

@@ -264,7 +264,140 @@ import Testing
     #expect(web.seen.all.count == 1)
   }
 
+  @Test("an answer that comes before the body's end reaches the job, whatever it still sends")
+  func earlyAnswer() async throws {
+    let authority = try TestAuthority()
+    let server = try await Server(tls: authority.chain().context()) { wire in
+      _ = try await wire.read()
+      try await wire.write("HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+      while try await wire.read() != nil {}
+    }
+    let setting = try await Setting(server.port, trust: authority.rootFile, allow: "\"POST /simple/*\"")
+    let client = try await House.connect(setting.port)
+    try await client.write("POST /simple/x HTTP/1.1\r\nHost: \(setting.host)\r\nContent-Length: 10\r\n\r\nabc")
+    let answer = try await client.readAll()
+    #expect(answer.hasPrefix("HTTP/1.1 413 ") && answer.contains("Connection: close") && answer.hasSuffix("big"))
+    try await client.write("def")
+    await client.close()
+    try await House.until("the end is recorded") { setting.lines.of(.closed).count == 1 }
+    #expect(setting.lines.of(.closed)[0].subject.status == 413)
+    _ = await setting.session.close()
+  }
+
+  @Test("a server that breaks off while a body is sent is told at once")
+  func brokenUpload() async throws {
+    let authority = try TestAuthority()
+    let server = try await Server(tls: authority.chain().context()) { wire in _ = try await wire.read() }
+    let setting = try await Setting(server.port, trust: authority.rootFile, allow: "\"POST /simple/*\"")
+    let answer = try await setting.answer(
+      to: "POST /simple/x HTTP/1.1\r\nHost: \(setting.host)\r\nContent-Length: 10\r\n\r\nabc")
+    #expect(answer.hasPrefix("HTTP/1.1 502 "))
+    _ = await setting.session.close()
+  }
+
+  @Test("a body beyond the budget ends in a 403, and the server gets no whole request", arguments: [true, false])
+  func bodyBudget(isChunked: Bool) async throws {
+    let authority = try TestAuthority()
+    let seen = Notes()
+    let server = try await Server(tls: authority.chain().context()) { wire in
+      while let bytes = try await wire.read() { seen.append(String(buffer: bytes)) }
+    }
+    let setting = try await Setting(
+      server.port, trust: authority.rootFile, allow: "\"POST /simple/*\"", more: ",\"most\":{\"sent\":\"1KiB\"}")
+    let body = String(repeating: "x", count: 2_048)
+    let framed =
+      isChunked
+      ? "Transfer-Encoding: chunked\r\n\r\n800\r\n\(body)\r\n0\r\n\r\n" : "Content-Length: 2048\r\n\r\n\(body)"
+    let answer = try await setting.answer(to: "POST /simple/x HTTP/1.1\r\nHost: \(setting.host)\r\n\(framed)")
+    #expect(answer.hasPrefix("HTTP/1.1 403 ") && answer.contains("most.sent of 1024 is used up"))
+    _ = await setting.session.close()
+    #expect(!seen.all.joined().contains("xxxx"))
+    #expect(setting.lines.denials == ["grant \"packages\": most.sent of 1024 is used up"])
+  }
+
+  @Test("NW-38: a cut ends an exchange under way on both sides within a second")
+  func cut() async throws {
+    let authority = try TestAuthority()
+    let over = Notes()
+    let server = try await Server(tls: authority.chain().context()) { wire in
+      _ = try await wire.readMessage()
+      try await wire.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+      while let bytes = try? await wire.read(), bytes.readableBytes > 0 {}
+      over.append("over")
+    }
+    let setting = try await Setting(server.port, trust: authority.rootFile)
+    let client = try await House.connect(setting.port)
+    try await client.write("GET /simple/x HTTP/1.1\r\nHost: \(setting.host)\r\n\r\n")
+    var text = ""
+    while !text.contains("abc"), let bytes = try await client.read() { text += String(buffer: bytes) }
+    let start = ContinuousClock.now
+    setting.session.cut(reason: "tenant revoked")
+    #expect(!((try? await client.readAll()) ?? "").contains("0\r\n\r\n"))
+    try await House.until("the server's side ends") { over.all == ["over"] }
+    #expect(ContinuousClock.now - start < .seconds(1))
+    _ = await setting.session.close()
+    #expect(setting.lines.denials == ["cut: tenant revoked"])
+    #expect(setting.lines.of(.closed).map(\.rule) == ["cut: tenant revoked"])
+  }
+
+  @Test func aHeadThatComesTooSlowlyIsNotWaitedFor() async throws {
+    var limits = SessionLimits()
+    limits.head = .milliseconds(100)
+    let setting = try await Setting(9, limits: limits)
+    let client = try await House.connect(setting.port)
+    try await client.write("GET /simple/x HTTP/1.1\r\nHo")
+    #expect((try? await client.readAll()) ?? "" == "")
+    _ = await setting.session.close()
+    #expect(setting.lines.denials == ["limit head: no whole head of a request"])
+  }
+
   // MARK: credentials
+
+  @Test("CR-06: what is withdrawn while it is being had is not sent, and a provider that hangs holds up nobody")
+  func withdrawnMeanwhile() async throws {
+    struct Slow: CredentialProvider {
+      let asked = Notes()
+
+      func injection(for grant: Grant, attempt: AttemptAddress) async throws -> Injection? {
+        asked.append("asked")
+        try await Task.sleep(for: .seconds(60))
+        return .bearer("canary-7f")
+      }
+    }
+    let authority = try TestAuthority()
+    let web = try await WebServer(authority.chain())
+    let request = "GET /simple/x HTTP/1.1\r\nHost: @\r\n\r\n"
+    let slow = Slow()
+    var limits = SessionLimits()
+    limits.credential = .milliseconds(100)
+    let hanging = try await Setting(
+      web.port, trust: authority.rootFile, more: ",\"credential\":\"index\"", limits: limits, credentials: slow)
+    let first = try await hanging.answer(to: request.replacingOccurrences(of: "@", with: hanging.host))
+    #expect(first.hasPrefix("HTTP/1.1 403 ") && slow.asked.all.count == 1)
+    _ = await hanging.session.close()
+    let session = Box()
+    let withdrawn = try await Setting(
+      web.port, trust: authority.rootFile, more: ",\"credential\":\"index\"",
+      credentials: Withdrawing { session.value.withLock { $0 }?.stopInjecting(reason: "job revoked") })
+    session.value.withLock { $0 = withdrawn.session }
+    let second = try await withdrawn.answer(to: request.replacingOccurrences(of: "@", with: withdrawn.host))
+    #expect(second.hasPrefix("HTTP/1.1 403 ") && second.contains("credentials are withheld: job revoked"))
+    _ = await withdrawn.session.close()
+    #expect(web.server.connections == 0)
+  }
+
+  private final class Box: Sendable {
+    let value = Mutex<EgressSession?>(nil)
+  }
+
+  private struct Withdrawing: CredentialProvider {
+    let meanwhile: @Sendable () -> Void
+
+    func injection(for grant: Grant, attempt: AttemptAddress) async throws -> Injection? {
+      meanwhile()
+      return .bearer("canary-7f")
+    }
+  }
 
   @Test func theGrantsCredentialTakesThePlaceOfTheJobs() async throws {
     let authority = try TestAuthority()
