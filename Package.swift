@@ -71,17 +71,20 @@ let package = Package(
     // Values and state machines; no I/O.
     .target(name: "Jobs", swiftSettings: settings),
     .target(name: "Schedules", dependencies: ["Jobs"], swiftSettings: settings),
+    // Where a job may go, as policies say it and the broker judges it.
+    .target(name: "Destinations", dependencies: ["Jobs"], swiftSettings: settings),
     .target(
       name: "Policies",
       dependencies: [
-        "Jobs", .product(name: "Crypto", package: "swift-crypto"), .product(name: "Yams", package: "Yams"),
+        "Destinations", "Jobs", .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Yams", package: "Yams"),
       ],
       swiftSettings: settings),
     // The only exit of a cell: parse, decide, connect, inject, record.
     .target(
       name: "Broker",
       dependencies: [
-        "Jobs", "Policies",
+        "Destinations", "Jobs", "Policies",
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"),
@@ -153,7 +156,7 @@ let package = Package(
     .target(
       name: "Worker",
       dependencies: [
-        "Broker", "Jobs", "Kernel", "Schedules", "Postgres", "Store", "Sandbox",
+        "Broker", "Credentials", "Destinations", "Jobs", "Kernel", "Schedules", "Postgres", "Store", "Sandbox",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
@@ -209,10 +212,11 @@ let package = Package(
     .target(
       name: "TestKit", dependencies: ["Jobs", "Postgres", "PrivateCluster", "Store"], swiftSettings: settings),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"], swiftSettings: settings),
+    .testTarget(name: "DestinationsTests", dependencies: ["Destinations"], swiftSettings: settings),
     .testTarget(
       name: "BrokerTests",
       dependencies: [
-        "Broker", "Jobs",
+        "Broker", "Destinations", "Jobs",
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"),

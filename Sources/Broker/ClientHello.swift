@@ -1,3 +1,5 @@
+import Destinations
+
 /// The first message of a TLS connection, read for the name that it asks for. The broker passes such a connection on without opening
 /// it, so this name is all that says where the client believes it goes.
 ///

@@ -1,3 +1,4 @@
+import Destinations
 import Logging
 import NIOCore
 import NIOSSL

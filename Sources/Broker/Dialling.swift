@@ -1,3 +1,5 @@
+import Destinations
+
 /// Which addresses of a granted name may be dialled: a value, without I/O.
 ///
 /// The name was allowed by a person, its addresses by whoever answers for its zone. So every address is judged by itself, and only one

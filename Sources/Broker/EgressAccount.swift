@@ -1,3 +1,5 @@
+import Destinations
+
 /// A refusal in words, each naming the rule that was missing or the limit that was reached.
 struct Denial: Error, Equatable {
   let rule: String

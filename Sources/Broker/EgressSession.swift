@@ -1,3 +1,4 @@
+import Destinations
 import FoundationEssentials
 import NIOCore
 import Synchronization

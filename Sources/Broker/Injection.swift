@@ -1,3 +1,4 @@
+import Destinations
 import FoundationEssentials
 
 /// What the broker puts into a request that a grant with a credential allows. Its description holds no secret.

@@ -1,4 +1,5 @@
 import Crypto
+import Destinations
 import FoundationEssentials
 import NIOSSL
 import SwiftASN1
@@ -8,9 +9,9 @@ import X509
 ///
 /// Each attempt has its own, made when its session is opened and known to nobody else. Its key is in memory alone and signs here, once a
 /// grant; then it is gone. So a certificate that leaves the cell is believed nowhere else, and not by the next attempt.
-struct Inspection: Sendable {
+public struct Inspection: Sendable {
   /// The authority's certificate in PEM.
-  let authority: String
+  public let authority: String
   private let contexts: [String: NIOSSLContext]
 
   /// Longer than any attempt; the grants' own limits end connections before.
@@ -19,7 +20,7 @@ struct Inspection: Sendable {
   private static let slack: TimeInterval = 300
 
   /// Nil where no grant needs it.
-  init?(for grants: [Grant]) throws {
+  public init?(for grants: [Grant]) throws {
     let inspected = grants.filter { $0.mode == .inspect }
     guard !inspected.isEmpty else { return nil }
     let key = Certificate.PrivateKey(P256.Signing.PrivateKey())

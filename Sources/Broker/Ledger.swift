@@ -9,6 +9,12 @@ public struct LedgerSummary: Sendable, Equatable {
   public let head: Jobs.Digest
   /// Refusals that no line was left for.
   public let unrecorded: Int64
+
+  public init(count: Int64, head: Jobs.Digest, unrecorded: Int64) {
+    self.count = count
+    self.head = head
+    self.unrecorded = unrecorded
+  }
 }
 
 /// Why a text is no ledger of an attempt.

@@ -1,4 +1,5 @@
 import Crypto
+import Destinations
 import FoundationEssentials
 import Jobs
 import Policies

@@ -1,3 +1,4 @@
+import Destinations
 import Glibc
 import NIOCore
 import NIOPosix

@@ -1,3 +1,5 @@
+import Destinations
+
 /// What of a message is passed on, in the broker's own spelling: nothing reaches the other side that was not read here.
 enum OutgoingHead {
   /// The broker's own word in each message, whoever else would say it.

@@ -1,3 +1,4 @@
+import Destinations
 import NIOCore
 
 // The door for clients that know proxies. It offers nothing that a grant's own door would not: CONNECT leads to a grant in the grant's

@@ -1,3 +1,5 @@
+import Destinations
+
 /// The head of an HTTP/1.1 request, read so that nobody can read it otherwise.
 ///
 /// What the broker judges it passes on to a server that reads it again. Where two readers may differ about where a request ends or whom
@@ -88,7 +90,7 @@ public struct RequestHead: Equatable, Sendable {
       guard goal == host else { throw Refusal("a Host that is not the target's") }
       return (goal, "")
     }
-    if target.hasPrefix("/") { return (host, try checked(target)) }
+    if target.hasPrefix("/") { return (host, try Self.target(target)) }
     guard target.lowercased().hasPrefix("http://") else {
       throw Refusal("a target that is neither a path nor an http URL")
     }
@@ -97,59 +99,16 @@ public struct RequestHead: Equatable, Sendable {
     let goal = try endpoint(String(authority), defaultPort: defaultPort, "target")
     guard goal == host else { throw Refusal("a Host that is not the target's") }
     let path = rest.dropFirst(authority.count)
-    return (goal, try checked(path.hasPrefix("/") ? String(path) : "/" + path))
+    return (goal, try Self.target(path.hasPrefix("/") ? String(path) : "/" + path))
+  }
+
+  private static func target(_ text: String) throws(Refusal) -> String {
+    do { return try RequestTarget.checked(text) } catch { throw Refusal(error.description) }
   }
 
   private static func endpoint(_ text: String, defaultPort: UInt16?, _ what: String) throws(Refusal) -> Endpoint {
     do { return try Endpoint(authority: text, defaultPort: defaultPort) } catch {
       throw Refusal("a \(what) that \(error)")
     }
-  }
-
-  /// A path that means the same to whoever decodes or tidies it first.
-  fileprivate static func checked(_ target: String) throws(Refusal) -> String {
-    let bytes = Array(target.utf8)
-    var decoded: [UInt8] = []
-    for (index, byte) in bytes.enumerated() {
-      // RFC 3986's characters; a fragment is not sent.
-      let plain = "-._~!$&'()*+,;=:@/?%".utf8
-      let isAllowed =
-        (0x30...0x39).contains(byte) || (0x41...0x5a).contains(byte) || (0x61...0x7a).contains(byte)
-        || plain.contains(byte)
-      guard isAllowed else { throw Refusal("a target with a character that must be encoded") }
-      guard byte == UInt8(ascii: "%") else {
-        // The digits behind a percent sign are decoded with it.
-        if !bytes[max(0, index - 2)..<index].contains(UInt8(ascii: "%")) { decoded.append(byte) }
-        continue
-      }
-      let digits = bytes[min(index + 1, bytes.count)..<min(index + 3, bytes.count)]
-      guard digits.count == 2, let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 16) else {
-        throw Refusal("a target with a percent sign that encodes nothing")
-      }
-      // Slash, backslash, dot, semicolon, NUL and other control characters, percent: those that change what a path means when
-      // decoded.
-      guard value > 31, value != 127, !"/\\.%;".utf8.contains(value) else {
-        throw Refusal("a target that hides a slash, a dot, a semicolon, a percent sign or a control character")
-      }
-      decoded.append(value)
-    }
-    guard String(validating: decoded, as: UTF8.self) != nil else {
-      throw Refusal("a target that encodes what is no UTF-8")
-    }
-    let path = target.prefix { $0 != "?" }
-    let parts = path.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
-    // Some servers take what follows a semicolon away before they look at the part: `..;x` is `..` to them.
-    let names = parts.map { $0.prefix { $0 != ";" } }
-    guard names.dropLast().allSatisfy({ !$0.isEmpty }), !names.contains("."), !names.contains(".."),
-      names.last?.isEmpty != true || parts.last?.isEmpty == true
-    else { throw Refusal("a path with an empty part, or one of dots") }
-    return target
-  }
-}
-
-extension RequestHead {
-  /// Whether a path could stand in a request at all; what could not is matched by nothing.
-  static func isPath(_ path: String) -> Bool {
-    path.hasPrefix("/") && !path.contains("?") && (try? checked(path)) != nil
   }
 }

@@ -1,3 +1,5 @@
+import Destinations
+
 // Which request a grant allows: functions of values, without I/O.
 
 extension Grant {

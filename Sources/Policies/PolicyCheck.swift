@@ -1,3 +1,4 @@
+import Destinations
 import Jobs
 
 /// The rules of a document's members, one after another; the first that is broken is thrown.
@@ -22,7 +23,7 @@ struct PolicyCheck {
   private static let longestModule = 128
 
   func check(_ document: JSONValue) throws(Finding) {
-    let all = ["ceilings", "defaults", "lease", "outputs", "runtimes", "version", "waivers", "warm"]
+    let all = ["ceilings", "defaults", "grants", "lease", "outputs", "runtimes", "version", "waivers", "warm"]
     // When an attempt is given up is one thing for all: it says nothing of what a job may do.
     let known = kind == .ceiling ? all : all.filter { $0 != "lease" }
     let members = try object(
@@ -43,6 +44,7 @@ struct PolicyCheck {
         throw Finding("\(path).on", "\(shown(on)) is unknown; use memory or disk")
       }
     }
+    try check(members["grants"], "grants") { (value, path) throws(Finding) in try grants(value, path) }
     try check(members["warm"], "warm") { (value, path) throws(Finding) in try warm(value, path) }
   }
 
@@ -96,6 +98,35 @@ struct PolicyCheck {
       try words(value, path, among: nil)
     }
   }
+
+  /// Destinations, by name; of a document that narrows, what is taken away from those of the ceiling.
+  private func grants(_ value: JSONValue, _ path: String) throws(Finding) {
+    guard let entries = value.object else { throw Finding(path, "\(shown(value)) is no object") }
+    guard entries.count <= Self.mostGrants else { throw Finding(path, "has more than \(Self.mostGrants) entries") }
+    var grants: [Grant] = []
+    for (name, entry) in entries.sorted(by: { $0.key < $1.key }) {
+      do {
+        if kind == .ceiling {
+          grants.append(try Grant(name: name, json: entry))
+        } else {
+          _ = try GrantNarrowing(name: name, json: entry)
+        }
+      } catch {
+        throw Finding(error.path, error.reason)
+      }
+    }
+    for (index, grant) in grants.enumerated() {
+      let isTaken = grants[..<index].contains {
+        $0.host == grant.host && ($0.port == grant.port || $0.listenPort == grant.listenPort)
+      }
+      guard !isTaken else {
+        throw Finding("\(path).\(grant.name)", "leads where another grant leads; one place has one grant")
+      }
+    }
+  }
+
+  /// Listeners in a cell are bounded (`WardenProtocol.Bounds.listeners`), and one is for a proxy.
+  private static let mostGrants = 16
 
   // MARK: - Shapes
 

@@ -21,6 +21,13 @@ extension Store {
     ).get("kept")
   }
 
+  /// Of the attempts that this worker holds, the tokens of those that policies give less by now than when they began.
+  public func egressFallen(worker: Int64, held: [(job: JobID, token: Int64)]) async throws -> Set<Int64> {
+    let rows = try await all(
+      .egressFallen, [Parameter(worker), Parameter(held.map(\.job.description)), Parameter(held.map(\.token))])
+    return Set(try rows.map { try $0.get("token") })
+  }
+
   /// The ledger of an attempt; nil where it has no lines.
   /// - Parameter attempt: nil is the one that runs, or else the last that ended.
   public func egress(_ job: JobID, attempt: Int? = nil) async throws -> EgressLedger? {

@@ -1,3 +1,6 @@
+import Broker
+import Credentials
+import Destinations
 import Jobs
 import Logging
 import Postgres
@@ -44,8 +47,11 @@ struct AttemptRun: Sendable {
   let recorder: Recorder
   let policies: PolicyReader
   let sandbox: Sandbox
+  let egress: EgressService
   let publications: Publications
   let logger: Logger
+  /// Tells the worker that the attempt has a way out, which it must be able to cut. Answers with the reason if it is to be cut already.
+  let egressBegins: @Sendable (AttemptEgress) async -> String?
   /// Tells the worker that a cell runs. Answers with the reason if the attempt is to be stopped already.
   let cellStarted: @Sendable (RunningCell) async -> StopReason?
   /// Raised when the attempt is told to stop; the reason is what `stopReason` says then.
@@ -88,13 +94,26 @@ struct AttemptRun: Sendable {
   private func perform(
     _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage?
   ) async throws -> End {
+    let plan = try EgressPlan(asked: specification.grants, offered: terms.grants, phase: .run)
+    let egress = try plan.map {
+      try AttemptEgress(
+        plan: $0, broker: try self.egress.broker(),
+        credentials: self.egress.keeper.map { AttemptCredentials(keeper: $0, claim: claim) }, claim: claim,
+        store: store,
+        worker: worker, logger: logger)
+    }
+    do {
+      try await egress?.checkCredentials()
+    } catch let error as CredentialError {
+      throw Refusal("credentials: \(error)")
+    }
     let materials = try await Materials(
-      claim: claim, specification: specification, terms: terms, stage: stage, run: self)
+      claim: claim, specification: specification, terms: terms, stage: stage, egress: egress, run: self)
     guard try await start(materials) else {
       // Cancelled between claim and start, or no longer ours; the database knows which.
       return await complete(materials.report(.cancelled))
     }
-    return await runStarted(materials)
+    return await runStarted(materials, egress)
   }
 
   private func start(_ materials: Materials) async throws -> Bool {
@@ -104,35 +123,49 @@ struct AttemptRun: Sendable {
       code: materials.code, inputs: materials.inputs,
       isolation: waiving(
         Isolation(
-          cgroup: facts.cgroup, namespaces: facts.namespaces, filter: facts.filter, uid: nil,
-          outputs: materials.terms.outputs)))
+          cgroup: facts.cgroup, namespaces: facts.namespaces,
+          filter: materials.grants.isEmpty ? facts.filter : facts.networkFilter, uid: nil,
+          outputs: materials.terms.outputs,
+          egress: materials.grants.isEmpty ? nil : EgressFacts(grants: materials.grants))))
     return try await insist {
       try await recorder.start(claim, attribution)
     }
   }
 
-  private func runStarted(_ materials: Materials) async -> End {
+  private func runStarted(_ materials: Materials, _ egress: AttemptEgress?) async -> End {
     do {
-      let logs = LogForwarder(store: store, worker: worker, claim: claim)
+      if let egress, let reason = await egressBegins(egress) { egress.cut(reason) }
+      let logs = LogForwarder(store: store, worker: worker, claim: claim, credentials: egress?.credentials)
       let ended = try await withTaskExecutorPreference(sandbox.executor) {
-        let cell = try await sandbox.run(materials.request(limits: claim.limits))
+        let cell = try await sandbox.run(materials.request(limits: claim.limits, network: egress?.network()))
+        egress?.serves(cell)
         if let reason = await cellStarted(cell) { cell.stop(reason) }
         await logs.forward(cell.output)
         return try await cell.report()
       }
       defer { ended.discardOutputs() }
+      let reached = await egress?.finish()
       if ended.facts.stopped == .abandoned {
         return await giveBack(started: true, reason: "stopped before it ended")
       }
-      return try await record(ended, materials, logs)
-    } catch let error as SandboxError where error.isJobsFault {
-      return await complete(materials.report(.refused, reason: error.description))
+      return try await record(ended, materials, logs, reached, egress?.credentials?.confidential ?? [])
     } catch {
+      // The listeners may have been served before the cell was refused.
+      _ = await egress?.finish()
+      if let error = error as? SandboxError, error.isJobsFault {
+        return await complete(materials.report(.refused, reason: error.description))
+      }
       return await fail(error, started: true)
     }
   }
 
-  private func record(_ ended: CellReport, _ materials: Materials, _ logs: LogForwarder) async throws -> End {
+  private func record(
+    _ ended: CellReport, _ materials: Materials, _ logs: LogForwarder, _ reached: EgressFacts?,
+    _ secrets: [(name: String, secret: Secret)]
+  ) async throws -> End {
+    let redactor = secrets.isEmpty ? nil : try Redactor(secrets)
+    var ended = ended
+    ended.isolation.egress = reached
     let collected: Collected
     let published: String?
     do {
@@ -152,9 +185,10 @@ struct AttemptRun: Sendable {
     await logs.flush()
     var notes = facts.notes
     if await !logs.isComplete { notes.append("log_incomplete") }
+    if await logs.isWithheld { notes.append("log_withheld") }
     let report = AttemptReport(
       outcome: facts.outcome, reason: nonempty([collected.outputsProblem, collected.resultProblem]), notes: notes,
-      result: collected.result,
+      result: redactor.map { redactor in collected.result.map { redactor.redact($0) } } ?? collected.result,
       stdout: ended.stdout, stderr: ended.stderr,
       usage: Usage(
         wallSeconds: ended.wallSeconds, cpuSeconds: ended.cpuSeconds, memoryPeakBytes: ended.memoryPeakBytes,

@@ -17,7 +17,11 @@ struct CellCommand: Equatable {
     static let progress = "/result/progress.json"
     static let temporary = "/tmp"
     static let parameters = "params.json"
+    static let certificates = "ca.pem"
   }
+
+  /// Where a job with grants finds a proxy for clients that insist on one. Not HTTPS_PROXY: the others need none.
+  static let proxyVariable = "CORDON_PROXY"
 
   /// The search path inside the cell; `/usr` is all there is.
   static let searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
@@ -52,6 +56,20 @@ struct CellCommand: Equatable {
     environment["CORDON_PROGRESS"] = CellPath.progress
     if specification.params != nil { environment["CORDON_PARAMS"] = "\(CellPath.job)/\(CellPath.parameters)" }
   }
+
+  /// What clients need to find out that has grants: whom to trust, under the names that the usual ones read, unless the job says
+  /// otherwise; and a proxy.
+  mutating func addNetwork(proxy: String) {
+    let certificates = "\(CellPath.job)/\(CellPath.certificates)"
+    for name in Self.certificateVariables { environment[name] = environment[name] ?? certificates }
+    environment[Self.proxyVariable] = proxy
+  }
+
+  /// OpenSSL, curl, requests, pip, git, Node.js, libpq.
+  private static let certificateVariables = [
+    "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS",
+    "PGSSLROOTCERT",
+  ]
 
   /// Turns a bare name such as `grep` into the absolute path that execve needs, by the cell's own search path. The
   /// cell's `/usr` is the worker's, so the worker may look; a job's own PATH is not asked, because it says what the

@@ -18,8 +18,14 @@ actor LogForwarder {
   private var sequence: Int64 = 1
   private var leaseGone = false
   private var flushing = false
+  /// What must not be stored; nil where the attempt has no credentials.
+  private let credentials: AttemptCredentials?
+  private var redacted: RedactedOutput?
+  /// Output could not be looked through, so none of it is stored.
+  private(set) var isWithheld = false
 
-  init(store: Store, worker: Int64, claim: Claim) {
+  init(store: Store, worker: Int64, claim: Claim, credentials: AttemptCredentials? = nil) {
+    self.credentials = credentials
     self.store = store
     self.worker = worker
     self.claim = claim
@@ -44,6 +50,7 @@ actor LogForwarder {
     }
     flushing?.cancel()
     await flushing?.value
+    for chunk in redacted?.finish() ?? [] where !leaseGone && !isWithheld { buffer.append(chunk) }
     await flush()
   }
 
@@ -71,6 +78,13 @@ actor LogForwarder {
   }
 
   private func accept(_ chunk: OutputChunk) {
-    if !leaseGone { buffer.append(chunk) }
+    guard !leaseGone, !isWithheld else { return }
+    guard let secrets = credentials?.confidential else { return buffer.append(chunk) }
+    do {
+      if redacted == nil { redacted = try RedactedOutput(secrets) }
+      for piece in try redacted?.push(chunk, secrets) ?? [] { buffer.append(piece) }
+    } catch {
+      isWithheld = true
+    }
   }
 }

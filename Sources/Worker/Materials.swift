@@ -12,25 +12,31 @@ struct Materials: Sendable {
   private let runtime: Runtime
   /// What the job's policy says about the cell.
   let terms: PolicyTerms
+  /// Names of the grants that the cell has.
+  let grants: [String]
   private(set) var code: Digest?
   private(set) var inputs: [InputFacts] = []
 
   /// Whether there are any files: a program of the host's without parameters and inputs has none, and needs no directory.
   static func areStaged(_ claim: Claim, _ specification: JobSpecification) -> Bool {
     specification.runtime != .exec || claim.paramsText != nil || !specification.inputs.isEmpty
+      || !specification.grants.isEmpty
   }
 
   /// Writes program, parameters and inputs into the stage.
   /// - Parameter stage: nil where `areStaged` is false.
   /// - Throws: `Refusal` for what the job asked and cannot have; other errors are the worker's own.
   init(
-    claim: Claim, specification: JobSpecification, terms: PolicyTerms, stage: Stage?, run: AttemptRun
+    claim: Claim, specification: JobSpecification, terms: PolicyTerms, stage: Stage?, egress: AttemptEgress?,
+    run: AttemptRun
   ) async throws {
     self.stage = stage
     self.terms = terms
+    grants = egress?.plan.grantNames ?? []
     var command = CellCommand(
       specification, job: claim.job.description, attempt: claim.attempt, tenant: claim.tenant, queue: claim.queue)
     try command.resolveProgram { access($0, X_OK) == 0 }
+    if egress != nil { command.addNetwork(proxy: EgressPlan.proxy) }
     self.command = command
     runtime = specification.runtime
     stdin = specification.stdin.map { Array($0.utf8) }
@@ -40,6 +46,13 @@ struct Materials: Sendable {
       code = sha256(specification.argv.map { Array($0.utf8) + [0] }.flatMap { $0 })
     }
     guard let stage else { return }
+    if let egress {
+      let certificates = try run.egress.certificates(egress.inspection)
+      try await onBlockingThread {
+        try stage.writeNames(egress.plan.names)
+        _ = try stage.writeJobFile(name: CellCommand.CellPath.certificates, bytes: certificates, executable: false)
+      }
+    }
     if let program = command.program {
       guard let source = specification.code else { throw Refusal("code: missing") }
       let bytes = try await Self.bytes(of: source, field: "code", stage: stage, run: run)
@@ -65,11 +78,12 @@ struct Materials: Sendable {
     }
   }
 
-  func request(limits: Limits) -> CellRequest {
+  func request(limits: Limits, network: RequestedNetwork?) -> CellRequest {
     CellRequest(
       stage: stage, argv: command.argv,
       environment: command.environment.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, limits: limits,
-      stdin: stdin, warm: terms.warm[runtime].map(WarmRuntime.init), outputs: terms.outputs)
+      stdin: stdin, warm: terms.warm[runtime].map(WarmRuntime.init), outputs: terms.outputs,
+      network: network)
   }
 
   /// A report of an attempt whose cell never ran.

@@ -11,6 +11,7 @@ import Store
 //
 //   claims      one statement for all free slots; woken by a freed slot, a notification, or the poll interval
 //   heartbeats  one row a worker, whatever it holds; the answer names attempts to cancel and attempts lost
+//   silence     lets no credential into a request once the database has not been heard for some seconds
 //   fence       ends every cell once a whole lease has passed without an acknowledged heartbeat
 //   rescues     gives attempts of silent workers back to their queues, in small batches
 //   schedules   fires what is due; each worker looks, and the database lets one of them have each turn
@@ -40,6 +41,7 @@ public actor Worker {
   let configuration: WorkerConfiguration
   let store: Store
   let sandbox: Sandbox
+  let egressService: EgressService
   let publications: Publications
   let logger: Logger
 
@@ -54,6 +56,8 @@ public actor Worker {
   /// The database has this worker's word that it is idle, and it has looked once more since.
   private var isIdle = false
   var cells: [Int64: RunningCell] = [:]
+  /// Of attempts with grants.
+  var egress: [Int64: AttemptEgress] = [:]
   private var stopFlags: [Int64: StopFlag] = [:]
   var id: Int64 = 0
   /// Controls this host does not give and the policy in force waived when the worker registered.
@@ -89,8 +93,10 @@ public actor Worker {
 
   /// - Parameter stateDirectory: the worker's own, kept from one run to the next.
   public init(
-    configuration: WorkerConfiguration, store: Store, sandbox: Sandbox, stateDirectory: String, logger: Logger
+    configuration: WorkerConfiguration, store: Store, sandbox: Sandbox, stateDirectory: String,
+    egress: EgressService? = nil, logger: Logger
   ) throws {
+    egressService = egress ?? EgressService(logger: logger)
     self.configuration = configuration
     self.store = store
     self.sandbox = sandbox
@@ -126,6 +132,7 @@ public actor Worker {
       group.addTask { await self.sendHeartbeats() }
       group.addTask { await self.paceHeartbeats() }
       group.addTask { await self.fence() }
+      group.addTask { await self.withholdInSilence() }
       group.addTask { await self.rescue() }
       group.addTask { await self.fireSchedules() }
       group.addTask { await self.reportProgress() }
@@ -179,6 +186,8 @@ public actor Worker {
 
   func stop(_ stops: [Int64: StopReason]) {
     for (token, reason) in stops {
+      // First: what a cell sends while it is ended would go out.
+      egress[token]?.cut(reason.inWords)
       stopFlags[token]?.raise()
       cells[token]?.stop(reason)
     }
@@ -311,7 +320,8 @@ public actor Worker {
     let attempt = AttemptRun(
       claim: claim, worker: id, missing: waived, configuration: configuration, store: store, recorder: recorder,
       policies: policies,
-      sandbox: sandbox, publications: publications, logger: logger,
+      sandbox: sandbox, egress: egressService, publications: publications, logger: logger,
+      egressBegins: { await self.egressBegins($0, claim.token) },
       cellStarted: { await self.started($0, claim.token) },
       stopFlag: stopFlag, stopReason: { await self.stopReason(claim.token) }, isLeaving: { await self.isLeaving })
     Task {
@@ -329,6 +339,13 @@ public actor Worker {
     return roster.stopReason(token: token)
   }
 
+  private func egressBegins(_ attempt: AttemptEgress, _ token: Int64) -> String? {
+    egress[token] = attempt
+    if isSilent { attempt.withhold(Self.silence) }
+    if roster.isFrozen(token: token) { return Self.frozen }
+    return roster.stopReason(token: token)?.inWords
+  }
+
   private func stopReason(_ token: Int64) -> StopReason? { roster.stopReason(token: token) }
 
   private var isLeaving: Bool { roster.mode == .leaving }
@@ -336,6 +353,7 @@ public actor Worker {
   private func ended(_ token: Int64, _ end: AttemptRun.End, after duration: Duration) {
     pace.attemptTook(duration)
     cells[token] = nil
+    egress[token] = nil
     stopFlags[token] = nil
     roster.remove(token: token)
     // Once for a blip that hits many attempts at a time.

@@ -24,8 +24,11 @@ extension Worker {
         stop(roster.apply(verdicts))
         for (token, isFrozen) in roster.freeze(verdicts, asked: held.map(\.token)) {
           logger.notice(isFrozen ? "frozen" : "goes on", metadata: ["token": "\(token)"])
+          // For good: what the other side has seen of a connection cannot be taken back.
+          if isFrozen { egress[token]?.cut(Self.frozen) }
           await cells[token]?.freeze(isFrozen)
         }
+        try await judgeEgress()
       } catch let error as PostgresError where error.sqlState == Self.unknownWorker {
         await registerAgain()
       } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
@@ -36,7 +39,33 @@ extension Worker {
     }
   }
 
+  /// What policies give less by now is cut, with each heartbeat: every second.
+  private func judgeEgress() async throws {
+    guard !egress.isEmpty else { return }
+    let open = roster.held.filter { egress[$0.token] != nil }
+    for token in try await store.egressFallen(worker: id, held: open) {
+      egress[token]?.cut("the policy grants less by now")
+    }
+  }
+
   func askForVerdicts() { beat.yield() }
+
+  static let frozen = "frozen by a revocation"
+  static let silence = "the database has not been heard, so nobody could have revoked it"
+  /// A revocation that cannot reach this worker must still take effect within ten seconds where it matters most.
+  private static let longestSilence = Duration.seconds(8)
+
+  var isSilent: Bool { .now - lastHeartbeat >= Self.longestSilence }
+
+  /// Credentials are worth more than an attempt, and what revokes them speaks through the database alone.
+  func withholdInSilence() async {
+    while !Task.isCancelled {
+      try? await Task.sleep(
+        until: max(lastHeartbeat + Self.longestSilence, .now + .milliseconds(250)), clock: .continuous)
+      guard !Task.isCancelled, isSilent else { continue }
+      for attempt in egress.values { attempt.withhold(Self.silence) }
+    }
+  }
 
   func fence() async {
     let lease = Duration.seconds(configuration.leaseSeconds)

@@ -1,8 +1,11 @@
 import ArgumentParser
+import Broker
+import Credentials
 import Crypto
 import Foundation
 import Jobs
 import Logging
+import Policies
 import Postgres
 import Sandbox
 import Store
@@ -24,6 +27,16 @@ struct WorkerOptions: ParsableArguments {
 
   @Option(name: .customLong("input-root"), help: "Directory beneath which jobs may name inputs by path. Default: none.")
   var inputRoot: String?
+
+  @Option(
+    name: .customLong("credentials"),
+    help: "File (YAML or JSON) of the credentials that grants may name, and who may use each. Default: none.")
+  var credentials: String?
+
+  @Option(
+    name: .customLong("egress-trust"),
+    help: "File of certificates (PEM) that destinations are verified by. Default: the host's own.")
+  var egressTrust: String?
 
   @Option(name: .customLong("lease"), help: "How long without a heartbeat until others take over, such as 15s.")
   var lease = "15s"
@@ -76,6 +89,34 @@ struct WorkerOptions: ParsableArguments {
     return logger
   }
 
+  /// What jobs with grants go out by. Whatever of it cannot be read stops the worker here and not at its first such job.
+  private func egressService() throws -> EgressService {
+    var keeper: CredentialKeeper?
+    if let credentials {
+      do {
+        let text = try readText(credentials, field: "--credentials")
+        keeper = try CredentialKeeper(CredentialDefinition.all(try PolicySource(text).value))
+      } catch let error as CredentialError {
+        throw Failure(.usage, "--credentials \(credentials): \(error)")
+      } catch let error as PolicyProblem {
+        throw Failure(.usage, "--credentials \(credentials): \(error)")
+      }
+    }
+    let service = EgressService(
+      trust: egressTrust.map { .file(Installation.absolute($0)) } ?? .system, keeper: keeper, logger: logger())
+    if egressTrust != nil {
+      do { try service.check() } catch { throw Failure(.usage, "--egress-trust \(egressTrust ?? ""): \(error)") }
+    }
+    return service
+  }
+
+  private func readText(_ path: String, field: String) throws -> String {
+    guard let data = FileManager.default.contents(atPath: path), let text = String(data: data, encoding: .utf8) else {
+      throw Failure(.usage, "\(field): '\(path)' cannot be read as text")
+    }
+    return text
+  }
+
   /// Serves until the signals say otherwise: the first one drains, the second one ends what runs.
   /// - Parameters:
   ///   - state: directory for what the worker needs while attempts run.
@@ -84,6 +125,8 @@ struct WorkerOptions: ParsableArguments {
   func serve(
     connection: String, state: String, artifacts: String, signals: Signals, ready: @escaping () -> Void = {}
   ) async throws {
+    // First: it takes variables out of the environment.
+    let egress = try egressService()
     let slots = slots ?? ProcessInfo.processInfo.activeProcessorCount
     let warden = try warden ?? Installation.warden()
     for directory in [state, artifacts] { try Installation.makeDirectory(directory) }
@@ -107,7 +150,7 @@ struct WorkerOptions: ParsableArguments {
           pool: self.pool ?? min(slots, Self.largestDefaultPool)))
       let worker = try Worker(
         configuration: configuration, store: Store(pool: pool), sandbox: sandbox, stateDirectory: state,
-        logger: logger())
+        egress: egress, logger: logger())
       let received = signals.received
       let watcher = Task {
         var count = 0

@@ -1,3 +1,4 @@
+import Destinations
 import NIOCore
 import Testing
 

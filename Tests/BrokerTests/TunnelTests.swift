@@ -1,3 +1,4 @@
+import Destinations
 import Glibc
 import Jobs
 import NIOCore

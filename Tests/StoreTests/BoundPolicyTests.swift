@@ -177,7 +177,19 @@ import Testing
       ["ceilings": .object(["wall": .string("0s")])], ["ceilings": .object(["pids": .number(1e20)])],
       ["ceilings": .object(["pids": .integer(0)])], ["ceilings": .object(["pids": .bool(true)])],
       ["defaults": .object(["pids": .integer(9)]), "ceilings": .object(["pids": .integer(8)])],
-      ["grants": .array([])], ["version": .integer(0)],
+      ["grants": .array([])], ["version": .integer(0)], ["grants": .object([:])],
+      ["grants": .object(["x": .object([:])])], ["grants": .object(["X": .object([:])])],
+      ["grants": .object(["x": .object(["allow": .array([.string("GET /a/*"), .string("GET /b/**?*")])])])],
+      ["grants": .object(["x": .object(["allow": .array([.string("GET a")])])])],
+      ["grants": .object(["x": .object(["allow_private": .array([.string("10.0.0.0/8"), .string("fd00::/8")])])])],
+      ["grants": .object(["x": .object(["allow_private": .string("10.0.0.0/8")])])],
+      ["grants": .object(["x": .object(["most": .object(["sent": .string("1MiB"), "requests": .integer(2)])])])],
+      ["grants": .object(["x": .object(["most": .object(["sent": .string("lots")])])])],
+      ["grants": .object(["x": .object(["most": .object(["requests": .integer(0)])])])],
+      ["grants": .object(["x": .object(["host": .string("a.b"), "port": .integer(1), "mode": .string("tcp")])])],
+      ["grants": .object(["x": .object(["host": .string("*.b"), "port": .integer(1), "mode": .string("tcp")])])],
+      ["grants": .object(["x": .object(["host": .string("a.b"), "port": .integer(0), "mode": .string("tcp")])])],
+      ["grants": .object(["x": .object(["host": .string("a.b"), "port": .integer(1), "mode": .string("udp")])])],
     ]
     for part in parts {
       let narrowing = JSONValue.object(["version": .integer(1)].merging(part) { $1 })

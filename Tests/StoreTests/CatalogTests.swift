@@ -141,6 +141,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "discard: operator producer",
         "due_schedules: worker",
         "egress: auditor operator producer",
+        "egress_fallen: worker",
         "enforce_revocations: operator",
         "enqueue: producer",
         "enqueue_job: producer",

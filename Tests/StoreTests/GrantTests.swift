@@ -115,6 +115,37 @@ import Testing
   }
 
   @Test(
+    "an attempt that runs is told of as soon as policies give less than it has, and not where they give as much or more"
+  )
+  func fallen() async throws {
+    let boss = try await Member.make("cordon_operator")
+    try await grant(Self.grants, boss)
+    let producer = try await Member.producer()
+    let job = try await producer.store.enqueue(queue: "default", specification: Self.job("index")).job
+    let worker = try await Member.worker()
+    let claim = try #require(try await worker.member.store.claim(worker: worker.id, limit: 1).first)
+    _ = try await worker.member.store.start(worker: worker.id, plain([claim]))
+    func fallen() async throws -> Set<Int64> {
+      try await worker.member.store.egressFallen(worker: worker.id, held: [(job, claim.token)])
+    }
+    #expect(try await fallen().isEmpty)
+    // Less of another grant, more of this one.
+    try await grant(
+      """
+      {"index": {"host": "pypi.internal", "port": 443, "mode": "http", "allow": ["GET /simple/*", "GET /packages/**", "GET /"],
+        "allow_private": ["10.0.0.0/8"], "most": {"sent": "2MiB", "requests": 100}, "credential": "index"}}
+      """, boss)
+    #expect(try await fallen().isEmpty)
+    _ = try await boss.store.bindPolicy(
+      #"{"version": 1, "grants": {"index": {"most": {"requests": 99}}}}"#, tenant: "alpha", queue: nil)
+    #expect(try await fallen() == [claim.token])
+    _ = try await boss.store.unbindPolicy(tenant: "alpha", queue: nil)
+    #expect(try await fallen().isEmpty)
+    try await grant(nil, boss)
+    #expect(try await fallen() == [claim.token])
+  }
+
+  @Test(
     "what is no grant is refused with its path",
     arguments: [
       ("{}", "grants.x.host"), (#"{"host":"*.a","port":1,"mode":"tcp"}"#, "grants.x.host"),

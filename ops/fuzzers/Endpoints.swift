@@ -1,4 +1,4 @@
-@testable import Broker
+@testable import Destinations
 
 /// Where a job wants to go, as it writes it.
 enum Endpoints: Fuzzer {

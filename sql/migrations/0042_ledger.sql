@@ -87,6 +87,7 @@ begin
 end
 $$;
 
+grant usage, create on schema cordon to cordon_reader;
 do $$
 declare
   change record;
@@ -94,6 +95,7 @@ declare
 begin
   for change in
     select * from (values
+      ('record(uuid, bigint)', '''{"uid": null}'' || a.isolation', '''{"uid": null, "egress": null}'' || a.isolation'),
       ('ensure_partitions(int)', 'array[''job'', ''attempt'', ''log_chunk'']', 'array[''job'', ''attempt'', ''log_chunk'', ''egress_line'']'),
       ('apply_retention()', 'array[''attempt'', ''job'']', 'array[''egress_line'', ''attempt'', ''job'']')
     ) c (of, before, after)
@@ -123,6 +125,5 @@ begin
 end
 $$;
 
-grant usage, create on schema cordon to cordon_reader;
 alter function egress(uuid, bigint, bigint, int) owner to cordon_reader;
 revoke create on schema cordon from cordon_reader;

@@ -19,7 +19,7 @@ public struct RoutePattern: Hashable, Sendable, CustomStringConvertible {
     else { return nil }
     takesQuery = parts[1].hasSuffix("?*")
     let path = takesQuery ? String(parts[1].dropLast(2)) : String(parts[1])
-    guard RequestHead.isPath(path) else { return nil }
+    guard RequestTarget.isPath(path) else { return nil }
     var segments = Self.segments(of: path)
     takesRest = segments.last.map { $0.elementsEqual("**".utf8) } ?? false
     if takesRest { segments.removeLast() }

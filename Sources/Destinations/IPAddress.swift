@@ -154,5 +154,5 @@ public struct AddressBlock: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension IPAddress {
-  var isV4: Bool { if case .v4 = self { true } else { false } }
+  package var isV4: Bool { if case .v4 = self { true } else { false } }
 }

@@ -21,7 +21,7 @@ public struct Grant: Sendable, Equatable {
     /// TLS in the cell by the attempt's own authority, read as HTTP/1.1, TLS outside.
     case inspect
 
-    var readsRequests: Bool { self == .http || self == .inspect }
+    package var readsRequests: Bool { self == .http || self == .inspect }
   }
 
   public enum Phase: String, Sendable, CaseIterable {
@@ -97,6 +97,25 @@ public struct Grant: Sendable, Equatable {
       && text.utf8.allSatisfy {
         (0x30...0x39).contains($0) || (0x61...0x7a).contains($0) || others.utf8.contains($0)
       }
+  }
+}
+
+/// What a document that narrows says of a grant: which routes and blocks stay, and how much of it at most. What it does not say
+/// stays as it is.
+public struct GrantNarrowing: Sendable, Equatable {
+  public let allow: [RoutePattern]?
+  public let allowPrivate: [AddressBlock]?
+
+  /// - Throws: `GrantProblem` for the first member that is unknown or not as it must be; where a grant leads is not among them.
+  public init(name: String, json: JSONValue) throws(GrantProblem) {
+    var members = try GrantMembers(json, at: "grants.\(name)")
+    guard Grant.isWord(name, "-") else {
+      throw members.problem(nil, "is no name; write up to 63 lower-case letters, digits and hyphens")
+    }
+    allow = members.rest["allow"] == nil ? nil : try members.routes(.http)
+    allowPrivate = members.rest["allow_private"] == nil ? nil : try members.blocks()
+    _ = try members.budget()
+    try members.refuseOthers()
   }
 }
 

@@ -16,12 +16,12 @@ public enum AddressReach: String, Sendable, CaseIterable {
   /// Documentation, benchmarks, protocols, what is not assigned, and what means nobody.
   case reserved
 
-  init(_ address: IPAddress) {
+  package init(_ address: IPAddress) {
     self = Self.blocks.first { $0.block.contains(address) }?.reach ?? (address.isV4 ? .global : .reserved)
   }
 
   /// The first that contains an address decides.
-  static let blocks: [(block: AddressBlock, reach: AddressReach)] = [
+  package static let blocks: [(block: AddressBlock, reach: AddressReach)] = [
     // Amazon, Google, Azure, Oracle, DigitalOcean, OpenStack; Amazon's containers and pods; Azure's host; Alibaba; Oracle's other;
     // Scaleway; Tencent.
     ("169.254.169.254/32", metadata), ("169.254.170.2/32", metadata), ("169.254.170.23/32", metadata),

@@ -67,7 +67,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     return port
   }
 
-  static func host(_ bytes: [UInt8]) throws(Problem) -> Host {
+  package static func host(_ bytes: [UInt8]) throws(Problem) -> Host {
     if bytes.first == UInt8(ascii: "[") {
       let inner = String(decoding: bytes.dropFirst().dropLast(), as: UTF8.self)
       guard inner.contains(":"), let address = IPAddress(inner) else {

@@ -1,0 +1,75 @@
+import Broker
+import Credentials
+import Destinations
+import FoundationEssentials
+import Jobs
+import Store
+import Synchronization
+
+/// The credentials of one attempt: asked of the keeper for each request, and remembered so that none comes out with what the job
+/// prints. The job never has one; an upstream may send back what it was sent.
+final class AttemptCredentials: CredentialProvider {
+  private let keeper: CredentialKeeper
+  private let attempt: CredentialAttempt
+  /// By credential and version.
+  private let seen = Mutex<[String: [Secret]]>([:])
+
+  init(keeper: CredentialKeeper, claim: Claim) {
+    self.keeper = keeper
+    let longest = Duration.milliseconds(claim.limits.wallMilliseconds + claim.limits.graceMilliseconds)
+    attempt = CredentialAttempt(
+      job: claim.job.description, attempt: claim.attempt, token: claim.token, tenant: claim.tenant, queue: claim.queue,
+      deadline: .now + longest)
+  }
+
+  func injection(for grant: Grant, attempt _: AttemptAddress) async throws -> Injection? {
+    guard let name = grant.credential else { return nil }
+    let issued = try await issue(name)
+    switch issued.request {
+    case .field(let name, let value)?:
+      return .header(name: name, value: value.withBytes { String(decoding: $0, as: UTF8.self) })
+    case .signature(let signer)?: return .sign { try Self.sign($0, signer) }
+    // Nothing that a query carries is ever put there by us: it stands in every log on the way.
+    case .query?, nil: return nil
+    }
+  }
+
+  /// Sees that each credential is there before anything runs.
+  /// - Throws: `CredentialError`.
+  func check(_ grants: [Grant]) async throws {
+    for name in Set(grants.compactMap(\.credential)) { _ = try await issue(name) }
+  }
+
+  /// What must not come out of the attempt; another number of them says that there are new ones.
+  var confidential: [(name: String, secret: Secret)] {
+    seen.withLock { seen in
+      seen.sorted { $0.key < $1.key }.flatMap { key, secrets in
+        secrets.map { (String(key.prefix { $0 != "\n" }), $0) }
+      }
+    }
+  }
+
+  /// Ends what was made for the attempt.
+  func end() async throws { try await keeper.end(attempt) }
+
+  private func issue(_ name: String) async throws(CredentialError) -> IssuedCredential {
+    let issued = try await keeper.credential(name, for: attempt)
+    seen.withLock { $0["\(name)\n\(issued.version)"] = issued.confidential }
+    return issued
+  }
+
+  private static func sign(_ request: Injection.OutgoingRequest, _ signer: AWSSigner) throws -> [HeadSection.Field] {
+    let (path, query) =
+      request.target.firstIndex(of: "?").map { mark in
+        (String(request.target[..<mark]), String(request.target[request.target.index(after: mark)...]))
+      } ?? (request.target, "")
+    // A body is passed on as it comes, so its digest is not known before the head is sent; S3 takes it unsigned, others refuse.
+    let isBare = ["GET", "HEAD", "DELETE"].contains(request.method)
+    let fields = request.fields.map { (name: $0.name, value: $0.value) } + [(name: "Host", value: request.host)]
+    return try signer.sign(
+      AWSRequest(
+        method: request.method, path: path, query: query, fields: fields,
+        payload: isBare ? AWSRequest.emptyPayload : .unsigned), at: Date()
+    ).map { HeadSection.Field(name: $0.name, value: $0.value) }
+  }
+}

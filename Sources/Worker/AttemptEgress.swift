@@ -1,0 +1,238 @@
+import Broker
+import Credentials
+import Destinations
+import Glibc
+import Jobs
+import Kernel
+import Logging
+import Sandbox
+import Store
+import Synchronization
+
+// Theory of operation: what an attempt with grants reaches
+//
+//   plan     which sockets listen in the cell, from the policy that the attempt runs under (`EgressPlan`)
+//   open     the warden has made them in the cell's network namespace; the broker takes them, before the job's first instruction
+//   serve    the broker decides about each connection and request; each decision is a line of the ledger
+//   forward  lines are written to the database while the attempt runs, in their order
+//   cut      a kill switch, a policy that gives less by now, a lease that is lost: everything that is open is closed at once
+//   finish   the cell is over: the session is closed, the last lines are written, and count and head go into the report
+//
+// Nothing falls back: where the session cannot be opened the listeners are closed, the cell is ended, and the attempt is given
+// back, for another worker to try.
+
+/// The open egress of one attempt on this worker.
+final class AttemptEgress: Sendable {
+  let plan: EgressPlan
+  private let broker: Broker
+  /// What the cell's clients are to trust for grants that are inspected.
+  let inspection: Inspection?
+  /// Nil where this worker has none.
+  let credentials: AttemptCredentials?
+  private let claim: Claim
+  private let ledger: LedgerForwarder
+  private let logger: Logger
+  private let state = Mutex(State())
+
+  private struct State {
+    /// What was said before the session was there.
+    var cutReason: String?
+    var withholdReason: String?
+    var session: EgressSession?
+    var opening: Task<EgressSession, any Error>?
+    var hasFailed = false
+    var cell: RunningCell?
+  }
+
+  init(
+    plan: EgressPlan, broker: Broker, credentials: AttemptCredentials?, claim: Claim, store: Store, worker: Int64,
+    logger: Logger
+  ) throws {
+    self.plan = plan
+    inspection = try Inspection(for: plan.grants)
+    self.broker = broker
+    self.credentials = credentials
+    self.claim = claim
+    self.logger = logger
+    ledger = LedgerForwarder(store: store, worker: worker, claim: claim, logger: logger)
+  }
+
+  /// Sees that what the grants name can be had, before anything runs.
+  /// - Throws: `CredentialError`.
+  func checkCredentials() async throws {
+    let named = plan.grants.compactMap(\.credential)
+    guard let credentials else {
+      if let name = named.first {
+        throw CredentialError(
+          .forbidden, "this worker has no credential '\(name)' (fix: cordon worker --credentials FILE)")
+      }
+      return
+    }
+    try await credentials.check(plan.grants)
+  }
+
+  /// What the sandbox is asked for.
+  func network() -> RequestedNetwork {
+    RequestedNetwork(listeners: plan.listeners) { descriptors in
+      // The broker closes what it is given; the sandbox closes what it has.
+      let listeners = descriptors.map { fcntl($0.raw, F_DUPFD_CLOEXEC, 3) }
+      let opening = Task {
+        do {
+          return try await self.open(listeners)
+        } catch {
+          self.logger.error("the broker cannot serve this attempt", metadata: ["error": "\(error)"])
+          self.state.withLock { state in
+            state.hasFailed = true
+            return state.cell
+          }?.stop(.abandoned)
+          throw error
+        }
+      }
+      self.state.withLock { $0.opening = opening }
+    }
+  }
+
+  /// The cell to end where the session cannot be opened.
+  func serves(_ cell: RunningCell) {
+    let hasFailed = state.withLock { state in
+      state.cell = cell
+      return state.hasFailed
+    }
+    if hasFailed { cell.stop(.abandoned) }
+  }
+
+  private func open(_ listeners: [Int32]) async throws -> EgressSession {
+    ledger.begin()
+    let provider: any CredentialProvider
+    if let credentials { provider = credentials } else { provider = NoCredentials() }
+    let session = try await broker.open(
+      AttemptAddress(
+        job: claim.job.description, attempt: claim.attempt, token: claim.token, tenant: claim.tenant),
+      grants: Array(zip(plan.grants, listeners)), proxy: listeners.last, inspection: inspection,
+      credentials: provider,
+      ledger: { [ledger] in ledger.add($0.json) })
+    let (cut, withhold) = state.withLock { state in
+      state.session = session
+      return (state.cutReason, state.withholdReason)
+    }
+    if let withhold { session.stopInjecting(reason: withhold) }
+    if let cut { session.cut(reason: cut) }
+    return session
+  }
+
+  /// Closes everything that is open, now and for good.
+  func cut(_ reason: String) {
+    let session = state.withLock { state in
+      state.cutReason = state.cutReason ?? reason
+      return state.session
+    }
+    session?.cut(reason: reason)
+  }
+
+  /// No request gets a credential any more.
+  func withhold(_ reason: String) {
+    let session = state.withLock { state in
+      state.withholdReason = state.withholdReason ?? reason
+      return state.session
+    }
+    session?.stopInjecting(reason: reason)
+  }
+
+  /// Closes the session and writes what is left of its ledger; nil where it was never opened.
+  func finish() async -> EgressFacts {
+    let opening = state.withLock { state in
+      state.cell = nil
+      return state.opening
+    }
+    let names = plan.grants.map(\.name)
+    guard let session = try? await opening?.value else { return EgressFacts(grants: names) }
+    let summary = await session.close()
+    await ledger.finish()
+    do {
+      try await credentials?.end()
+    } catch {
+      // Loudly: somebody must look at what may still be in use.
+      logger.critical("what was made for the attempt may not be ended", metadata: ["error": "\(error)"])
+    }
+    return EgressFacts(grants: names, lines: summary.count, head: summary.head, unrecorded: summary.unrecorded)
+  }
+}
+
+extension StopReason {
+  /// For the ledger.
+  var inWords: String {
+    switch self {
+    case .wallClock: "its time is over"
+    case .cancelled: "the attempt was cancelled"
+    case .abandoned: "the attempt is not this worker's any more"
+    }
+  }
+}
+
+/// Writes an attempt's ledger to the database, in its order, every `interval`.
+private final class LedgerForwarder: Sendable {
+  /// As for what a job prints: so soon others see it.
+  private static let interval = LogForwarder.interval
+  /// Lines in one statement; the database takes no more.
+  private static let most = 1_000
+  /// How often the last lines are tried, once the attempt is over.
+  private static let lastTries = 20
+
+  private let store: Store
+  private let worker: Int64
+  private let claim: Claim
+  private let logger: Logger
+  private let state = Mutex(State())
+
+  private struct State {
+    var lines: [String] = []
+    var task: Task<Void, Never>?
+    var isOver = false
+  }
+
+  init(store: Store, worker: Int64, claim: Claim, logger: Logger) {
+    self.store = store
+    self.worker = worker
+    self.claim = claim
+    self.logger = logger
+  }
+
+  /// From the broker, which must not be held up.
+  func add(_ line: String) { state.withLock { $0.lines.append(line) } }
+
+  func begin() {
+    let task = Task { await self.forward() }
+    state.withLock { $0.task = task }
+  }
+
+  func finish() async {
+    let task = state.withLock { state in
+      state.isOver = true
+      return state.task
+    }
+    await task?.value
+  }
+
+  private func forward() async {
+    var tries = 0
+    while true {
+      let (lines, isOver) = state.withLock { (Array($0.lines.prefix(Self.most)), $0.isOver) }
+      if lines.isEmpty {
+        if isOver { return }
+      } else {
+        do {
+          guard try await store.appendEgress(worker: worker, job: claim.job, token: claim.token, lines: lines) else {
+            return logger.warning("lines of the ledger came too late", metadata: ["lines": "\(lines.count)"])
+          }
+          state.withLock { $0.lines.removeFirst(lines.count) }
+          if isOver { continue }
+        } catch {
+          tries += isOver ? 1 : 0
+          logger.warning("the ledger is not written yet", metadata: ["error": "\(error)"])
+          guard tries < Self.lastTries, AttemptRun.isTransient(error) else { return }
+        }
+      }
+      try? await Task.sleep(for: Self.interval)
+    }
+  }
+}
