@@ -159,16 +159,16 @@ public final class Broker: Sendable {
   }
 
   /// Connects to the first address that answers, and verifies who it is where the grant's mode ends TLS here.
+  /// - Parameter keep: is given each wire before it is connected; what it throws ends that.
   func connect(
-    to dialling: Dialling, of grant: Grant, on loop: any EventLoop, within time: Duration
+    to dialling: Dialling, of grant: Grant, on loop: any EventLoop, within time: Duration,
+    keep: @escaping @Sendable (Wire) throws -> Void
   ) async throws -> (Wire, IPAddress) {
     var last: any Error = Problem(description: "no address")
     for address in dialling.candidates {
       do {
-        return (try await connect(to: address, of: grant, on: loop, within: time), address)
-      } catch let error as UpstreamFailure where error.hasAnswered {
-        throw error
-      } catch {
+        return (try await connect(to: address, of: grant, on: loop, within: time, keep), address)
+      } catch let error as UpstreamFailure where !error.hasAnswered {
         last = error
       }
     }
@@ -176,7 +176,8 @@ public final class Broker: Sendable {
   }
 
   private func connect(
-    to address: IPAddress, of grant: Grant, on loop: any EventLoop, within time: Duration
+    to address: IPAddress, of grant: Grant, on loop: any EventLoop, within time: Duration,
+    _ keep: @escaping @Sendable (Wire) throws -> Void
   ) async throws -> Wire {
     let endsTLS = grant.mode.readsRequests
     // For an address the handler verifies the address that it is connected to.
@@ -192,9 +193,13 @@ public final class Broker: Sendable {
         .channelOption(.tcpOption(.tcp_nodelay), value: 1)
         .connect(to: try SocketAddress(ipAddress: address.description, port: Int(grant.port))) { [outside] channel in
           channel.eventLoop.makeCompletedFuture {
-            try endsTLS ? Wire(channel, client: outside, host: name) : Wire(channel)
+            let wire = try endsTLS ? Wire(channel, client: outside, host: name) : Wire(channel)
+            try keep(wire)
+            return wire
           }
         }
+    } catch let denial as Denial {
+      throw denial
     } catch {
       throw UpstreamFailure(reason: "cannot be connected to: \(Self.words(error))", hasAnswered: false)
     }
@@ -206,7 +211,12 @@ public final class Broker: Sendable {
       return wire
     } catch {
       wire.abort()
-      throw UpstreamFailure(reason: "is not who it should be, or no TLS 1.2: \(Self.words(error))", hasAnswered: true)
+      // What BoringSSL names, without the places of its sources.
+      let named = "\(error)".matches(of: /OPENSSL_internal:([A-Z0-9_]+)/).map { String($0.1) }
+      let words = named.isEmpty ? Self.words(error) : named.joined(separator: ", ")
+      let isUnproven = error is NIOSSLExtraError || named.contains("CERTIFICATE_VERIFY_FAILED")
+      let reason = isUnproven ? "has no certificate that proves \(grant.host)" : "completes no TLS 1.2 handshake"
+      throw UpstreamFailure(reason: "\(reason): \(words)", hasAnswered: true)
     }
   }
 

@@ -56,7 +56,6 @@ final class Connection: Sendable {
     }
     if let outside { leave(outside) }
     inside.abort()
-    session.forget(inside)
   }
 
   /// - Parameter port: which a client inside believes that it speaks to.
@@ -72,7 +71,15 @@ final class Connection: Sendable {
       guard let hello = try await helloBytes(to: grant), let context = session.inspection?.context(for: grant) else {
         return
       }
-      try await within(limits.head, "limit head: no TLS handshake") { try await inside.serveTLS(context, first: hello) }
+      do {
+        try await within(limits.head, "limit head: no TLS handshake") {
+          try await inside.serveTLS(context, first: hello)
+        }
+      } catch {
+        // Most often a client that was not told of the attempt's authority.
+        let why = reason ?? Broker.words(error)
+        throw Denial(rule: "grant \"\(grant.name)\": no TLS handshake with the job's client: \(why)")
+      }
       try await serveRequests(defaultPort: 443) { head throws(Denial) in try grant.judgeHost(of: head, port: port) }
     }
   }
@@ -155,12 +162,9 @@ final class Connection: Sendable {
 
   /// Connects to the server, which is from here on ended with the connection.
   func dial(_ dialling: Dialling, of grant: Grant) async throws -> (Wire, IPAddress) {
-    let (wire, address) = try await broker.connect(to: dialling, of: grant, on: loop, within: limits.connect)
-    do throws(Denial) {
-      try session.keep(wire)
-    } catch {
-      wire.abort()
-      throw error
+    // From its first moment on, so that a cut does not wait for a server that does not answer.
+    let (wire, address) = try await broker.connect(to: dialling, of: grant, on: loop, within: limits.connect) {
+      [session] wire in try session.keep(wire)
     }
     let isOver = state.withLock { state in
       state.outside = wire
@@ -172,7 +176,6 @@ final class Connection: Sendable {
 
   func leave(_ outside: Wire) {
     outside.abort()
-    session.forget(outside)
     state.withLock { if $0.outside === outside { $0.outside = nil } }
   }
 

@@ -115,10 +115,9 @@ public final class EgressSession: Sendable {
       return state.account.ended
     }
     if let ended { throw Denial(rule: ended) }
-  }
-
-  func forget(_ wire: Wire) {
-    state.withLock { state in _ = state.wires.removeValue(forKey: ObjectIdentifier(wire)) }
+    wire.channel.closeFuture.whenComplete { _ in
+      self.state.withLock { state in _ = state.wires.removeValue(forKey: ObjectIdentifier(wire)) }
+    }
   }
 
   /// False where the connection is to be closed at once.

@@ -11,13 +11,17 @@ public protocol NameResolver: Sendable {
 
 /// The host's own resolver, with whatever /etc/nsswitch.conf says. It blocks, so it has threads of its own: a name server that does not
 /// answer holds up who asks for names, and nobody else.
-public struct SystemResolver: NameResolver {
+public final class SystemResolver: NameResolver {
   private let threads: NIOThreadPool
 
   /// - Parameter threads: as many names are asked for at once.
   public init(threads: Int = 4) {
     self.threads = NIOThreadPool(numberOfThreads: threads)
     self.threads.start()
+  }
+
+  deinit {
+    threads.shutdownGracefully { _ in }
   }
 
   public struct Unresolved: Error, CustomStringConvertible {

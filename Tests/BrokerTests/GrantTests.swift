@@ -103,4 +103,29 @@ import Testing
     #expect(dialling.candidates == [addresses[0], addresses[2]])
     #expect(dialling.refused == ["10.0.0.1 is private", "64:ff9b::a00:1 is translated", "8.8.8.8 is this host's own"])
   }
+
+  @Test func theHostsOwnResolverKnowsItsOwnNameAndNoOther() async throws {
+    let resolver = SystemResolver(threads: 1)
+    #expect(try await resolver.addresses(of: "localhost").contains(.v4(0x7f00_0001)))
+    await #expect(throws: SystemResolver.Unresolved.self) { try await resolver.addresses(of: "nobody.invalid") }
+  }
+
+  @Test func whoNeverAnswersIsLeftBehind() async throws {
+    struct Silent: NameResolver {
+      func addresses(of name: String) async throws -> [IPAddress] {
+        // Deaf to being cancelled, as getaddrinfo is; it gives up with the test's patience.
+        let end = ContinuousClock.now + .seconds(2)
+        while ContinuousClock.now < end { await Task.yield() }
+        return []
+      }
+    }
+    let grant = try House.grant(#"{"host":"a.b","port":80,"mode":"tcp"}"#)
+    let broker = try House.broker(Silent())
+    do {
+      _ = try await broker.dialling(grant, within: .milliseconds(50))
+      Issue.record("it was answered")
+    } catch let denial as Denial {
+      #expect(denial.rule == "grant \"packages\": a.b cannot be resolved: no answer in 0.05 seconds")
+    }
+  }
 }

@@ -52,7 +52,7 @@ enum House {
   }
 
   /// A listening socket as the warden would hand it over, and its port.
-  static func listener() throws -> (descriptor: Int32, port: UInt16) {
+  static func listener(backlog: Int32 = 128) throws -> (descriptor: Int32, port: UInt16) {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -60,12 +60,27 @@ enum House {
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let status = withUnsafeMutablePointer(to: &address) { pointer in
       pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-        bind(descriptor, pointer, length) == 0 && listen(descriptor, 128) == 0
+        bind(descriptor, pointer, length) == 0 && listen(descriptor, backlog) == 0
           && getsockname(descriptor, pointer, &length) == 0
       }
     }
     try #require(status, "a listener")
     return (descriptor, UInt16(bigEndian: address.sin_port))
+  }
+
+  /// A connection that is begun, and perhaps never taken.
+  static func knock(_ port: UInt16) -> Int32 {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    address.sin_port = port.bigEndian
+    withUnsafePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+        _ = Glibc.connect(descriptor, pointer, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    return descriptor
   }
 
   static func broker(_ resolver: some NameResolver, trust: String? = nil) throws -> Broker {

@@ -214,10 +214,19 @@ import Testing
     let web = try await WebServer(chain)
     let setting = try await Setting(web.port, trust: authority.rootFile)
     let answer = try await setting.answer(to: "GET /simple/x HTTP/1.1\r\nHost: \(setting.host)\r\n\r\n")
-    #expect(answer.hasPrefix("HTTP/1.1 502 ") && answer.contains("is not who it should be"))
+    #expect(answer.hasPrefix("HTTP/1.1 502 "))
+    #expect(answer.contains("has no certificate that proves packages.internal"), "\(answer)")
     _ = await setting.session.close()
     #expect(web.seen.all.isEmpty)
     #expect(setting.lines.of(.closed).first?.subject.status == 502)
+  }
+
+  @Test func aServerThatSpeaksNoTLSIsAskedNothing() async throws {
+    let server = try await Server { wire in try await wire.write("220 ready\r\n") }
+    let setting = try await Setting(server.port)
+    let answer = try await setting.answer(to: "GET /simple/x HTTP/1.1\r\nHost: \(setting.host)\r\n\r\n")
+    #expect(answer.hasPrefix("HTTP/1.1 502 ") && answer.contains("completes no TLS 1.2 handshake"))
+    _ = await setting.session.close()
   }
 
   @Test(
@@ -461,6 +470,19 @@ import Testing
     _ = await setting.session.close()
     #expect(web.seen.all.count == 1)
     #expect(setting.lines.recorded.map(\.decision) == [.allowed, .closed, .denied])
+  }
+
+  @Test func aClientThatDoesNotKnowTheAttemptsAuthorityIsRecorded() async throws {
+    let authority = try TestAuthority()
+    let web = try await WebServer(authority.chain())
+    let setting = try await Setting(web.port, trust: authority.rootFile, mode: "inspect")
+    let (status, _) = try await House.curl(
+      "--resolve", setting.resolved, "https://packages.internal:\(setting.port)/simple/x")
+    #expect(status == 60)
+    try await House.until("a denial") { !setting.lines.denials.isEmpty }
+    #expect(setting.lines.denials[0].hasPrefix("grant \"packages\": no TLS handshake with the job's client"))
+    _ = await setting.session.close()
+    #expect(web.server.connections == 0 && setting.resolver.count == 0)
   }
 
   @Test(arguments: ["tcp", "opaque"])

@@ -15,14 +15,15 @@ import Testing
     let resolver: CountingResolver
 
     init(
-      _ server: Server?, mode: String = "tcp", resolver: CountingResolver = CountingResolver("127.0.0.1"),
+      _ server: Server?, port serverPort: UInt16 = 9, mode: String = "tcp",
+      resolver: CountingResolver = CountingResolver("127.0.0.1"),
       more: String = "\"allow_private\":[\"127.0.0.0/8\"]", limits: SessionLimits = .init()
     ) async throws {
       self.resolver = resolver
       let door = try House.listener()
       let grant = try House.grant(
         """
-        {"host":"packages.internal","port":\(server?.port ?? 9),"mode":"\(mode)","listen":\(door.port),\(more)}
+        {"host":"packages.internal","port":\(server?.port ?? serverPort),"mode":"\(mode)","listen":\(door.port),\(more)}
         """)
       port = door.port
       session = try await House.broker(resolver).open(
@@ -184,13 +185,30 @@ import Testing
   }
 
   @Test func aServerThatIsNotThereIsRecorded() async throws {
-    let door = try House.listener()
-    _ = close(door.descriptor)
-    let setting = try await Setting(nil, resolver: CountingResolver("127.0.0.1"))
+    let gone = try House.listener()
+    _ = close(gone.descriptor)
+    let setting = try await Setting(nil, port: gone.port)
     let client = try await House.connect(setting.port)
     #expect((try? await client.readAll()) ?? "" == "")
     _ = await setting.session.close()
     #expect(setting.lines.of(.closed).map(\.rule).first?.contains("cannot be connected to") == true)
+  }
+
+  @Test func whoEndsDoesNotWaitForAServerThatDoesNotAnswer() async throws {
+    // A queue of connections that is full, so that one more is neither taken nor refused.
+    let full = try House.listener(backlog: 0)
+    defer { _ = close(full.descriptor) }
+    var waiting: [Int32] = []
+    defer { for descriptor in waiting { _ = close(descriptor) } }
+    for _ in 0..<4 { waiting.append(House.knock(full.port)) }
+    let setting = try await Setting(nil, port: full.port)
+    let client = try await House.connect(setting.port)
+    try await House.until("it is allowed") { setting.lines.of(.allowed).count == 1 }
+    let start = ContinuousClock.now
+    _ = await setting.session.close()
+    #expect(ContinuousClock.now - start < .seconds(1))
+    #expect(setting.lines.of(.closed).map(\.rule) == ["the attempt has ended"])
+    await client.close()
   }
 
   @Test func anIdleConnectionIsEnded() async throws {
