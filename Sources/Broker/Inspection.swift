@@ -44,7 +44,7 @@ public struct Inspection: Sendable {
     for grant: Grant, _ issuer: DistinguishedName, _ issuerKey: Certificate.PrivateKey
   ) throws -> NIOSSLContext {
     guard case .name(let host) = grant.host else {
-      throw Broker.Problem(description: "grant \"\(grant.name)\": mode inspect needs a host name, not an address")
+      preconditionFailure("a grant of mode inspect has a host name")
     }
     let key = P256.Signing.PrivateKey()
     let leaf = try certificate(

@@ -81,6 +81,9 @@ public struct Grant: Sendable, Equatable {
     host = try members.host()
     port = try members.port("port", usual: nil)
     mode = try members.choice("mode", usual: nil)
+    if case .address = host, mode == .opaque || mode == .inspect {
+      throw members.problem("host", "is an address, and TLS names none; mode \(mode.rawValue) needs a host name")
+    }
     listenPort = try members.port("listen", usual: mode == .http ? 80 : port)
     allow = try members.routes(mode)
     allowPrivate = try members.blocks()

@@ -36,6 +36,8 @@ import Testing
       (#"{"host":"*.b","port":1,"mode":"tcp"}"#, "grants.packages.host: has a wildcard; name each host"),
       (#"{"host":"a.b.","port":1,"mode":"tcp"}"#, "grants.packages.host: has an empty label"),
       (#"{"host":"127.1","port":1,"mode":"tcp"}"#, "grants.packages.host: ends in a number"),
+      (#"{"host":"10.0.0.1","port":1,"mode":"opaque"}"#, "grants.packages.host: is an address, and TLS names none"),
+      (#"{"host":"::1","port":1,"mode":"inspect","allow":[]}"#, "grants.packages.host: is an address"),
       (#"{"host":"a.b","port":0,"mode":"tcp"}"#, "grants.packages.port: is no whole number"),
       (#"{"host":"a.b","port":"1","mode":"tcp"}"#, "grants.packages.port: is no whole number"),
       (#"{"host":"a.b","port":1,"mode":"udp"}"#, "grants.packages.mode: is none of tcp, opaque, http, inspect"),

@@ -31,7 +31,8 @@ final class CountingResolver: NameResolver {
     return try answer(count).compactMap { IPAddress($0) }
   }
 
-  var count: Int { asked.withLock { $0.count } }
+  var names: [String] { asked.withLock { $0 } }
+  var count: Int { names.count }
 }
 
 /// The lines of a session, as they come.
