@@ -136,7 +136,8 @@ final class Connection: Sendable {
         case .refused(let reason): throw Denial(rule: "the request has \(reason)", status: 400)
         case .incomplete:
           guard let more = try await read(inside) else {
-            guard bytes.isEmpty, reason == nil else {
+            // Who says nothing until the attempt ends has asked for nothing.
+            guard bytes.isEmpty, reason == nil || session.ended != nil else {
               throw Denial(rule: reason ?? "the request breaks off", status: 400)
             }
             return nil
@@ -158,6 +159,14 @@ final class Connection: Sendable {
   func write(_ bytes: ByteBuffer, to wire: Wire) async throws {
     try await wire.write(bytes)
     state.withLock { $0.lastByte = .now() }
+  }
+
+  /// Nothing is begun for a connection that has been ended meanwhile.
+  func allow(
+    _ use: EgressAccount.Use, of grant: Grant, rule: String, _ subject: LedgerLine.Subject
+  ) throws(Denial) {
+    if let reason { throw Denial(rule: reason) }
+    try session.allow(use, of: grant, rule: rule, subject)
   }
 
   /// Connects to the server, which is from here on ended with the connection.

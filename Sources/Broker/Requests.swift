@@ -64,7 +64,7 @@ extension Connection {
       out = OutgoingHead.request(head, to: grant.endpoint, injected: injected)
       let rule = "grant \"\(grant.name)\": \(grant.route(for: head)?.description ?? "")"
       let use = EgressAccount.Use(connects: upstream == nil, requests: true, injects: !injected.isEmpty)
-      try session.allow(use, of: grant, rule: rule, subject)
+      try allow(use, of: grant, rule: rule, subject)
     } catch let denial as Denial {
       subject.status = denial.status
       session.deny(denial, subject)

@@ -13,7 +13,7 @@ extension Connection {
     do {
       dialling = try await broker.dialling(grant, within: limits.resolve)
       subject.address = dialling.candidates.map(\.description).joined(separator: ",")
-      try session.allow(
+      try allow(
         .init(connects: true), of: grant, rule: "grant \"\(grant.name)\": mode \(grant.mode.rawValue)", subject)
     } catch let denial as Denial {
       session.deny(denial, subject)
