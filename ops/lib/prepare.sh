@@ -35,12 +35,32 @@ install_packages() {
   # A cluster of the system's own is neither wanted nor touched: do not make one on installation.
   mkdir -p /etc/postgresql-common
   [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  keep_daemons_off
   export DEBIAN_FRONTEND=noninteractive
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null 2>/tmp/cordon-apt.$$ || {
     cat /tmp/cordon-apt.$$ >&2
+    let_daemons_start
     die "apt-get could not install ${missing[*]}"
   }
   rm -f /tmp/cordon-apt.$$
+  let_daemons_start "${missing[@]}"
+}
+
+# The programs are wanted, the system's own daemons of them are not: neither now, which is what Debian asks this file
+# about (101 forbids it), nor when the host starts again.
+DAEMON_POLICY=/usr/sbin/policy-rc.d
+keep_daemons_off() {
+  [ -e "$DAEMON_POLICY" ] && return
+  # Of an administrator's who has one, nothing is changed; it is in force then.
+  printf '#!/bin/sh\n# cordon: gone when its packages are installed\nexit 101\n' >"$DAEMON_POLICY"
+  chmod 755 "$DAEMON_POLICY"
+}
+let_daemons_start() {
+  local name
+  if grep -qs '^# cordon:' "$DAEMON_POLICY"; then rm -f "$DAEMON_POLICY"; fi
+  for name; do
+    case $name in nginx|rsyslog) systemctl --quiet disable "$name.service" >&2 || true ;; esac
+  done
 }
 
 need_swift() {
