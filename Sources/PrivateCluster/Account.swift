@@ -2,17 +2,17 @@ import Glibc
 
 /// The operating-system user the server runs as. PostgreSQL refuses to run as root, so root uses the user that
 /// Debian's packages make.
-struct Account {
+public struct Account: Sendable {
   static let serverUser = "postgres"
   private static let setpriv = "/usr/bin/setpriv"
 
-  let uid: uid_t
-  let gid: gid_t
-  let name: String
+  public let uid: uid_t
+  public let gid: gid_t
+  public let name: String
   /// What stands before a command to run it as this user; empty for ourselves.
-  let prefix: [String]
+  public let prefix: [String]
 
-  static func resolve() throws(ClusterError) -> Account {
+  public static func resolve() throws(ClusterError) -> Account {
     guard geteuid() == 0 else {
       return Account(uid: geteuid(), gid: getegid(), name: "uid \(geteuid())", prefix: [])
     }

@@ -1,18 +1,18 @@
 import Glibc
 
 /// The directory of one PostgreSQL installation's programs.
-struct Binaries {
+public struct Binaries: Sendable {
   /// Where Debian keeps one directory a major version.
   private static let versionsRoot = "/usr/lib/postgresql"
   private static let needed = ["initdb", "pg_ctl", "postgres"]
 
-  let directory: String
+  public let directory: String
 
   var initdb: String { directory + "/initdb" }
   var pgCtl: String { directory + "/pg_ctl" }
 
   /// The newest installation, or the one of a given major version where a data directory already has one.
-  static func find(version: String? = nil) throws(ClusterError) -> Binaries {
+  public static func find(version: String? = nil) throws(ClusterError) -> Binaries {
     if let version {
       let directory = "\(versionsRoot)/\(version)/bin"
       if isComplete(directory) { return Binaries(directory: directory) }

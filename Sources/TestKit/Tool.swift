@@ -69,19 +69,23 @@ public struct Tool: Sendable {
   }
 }
 
-/// A `cordon` process with its output in files, so that neither side can block the other.
+/// A `cordon` process, or another program's, with its output in files, so that neither side can block the other.
 public final class RunningTool: @unchecked Sendable {
   public let process: Child
   private let directory: URL
 
   /// - Parameter through: a command in front, which must execute it in its own place.
-  public init(
+  public convenience init(
     _ arguments: [String], environment: [String: String], stdin: [UInt8] = [], through: [String] = []
   ) throws {
+    try self.init(command: through + [try Tool.executable] + arguments, environment: environment, stdin: stdin)
+  }
+
+  /// - Parameter command: the path of a program and its arguments.
+  public init(command: [String], environment: [String: String], stdin: [UInt8] = []) throws {
     directory = FileManager.default.temporaryDirectory.appending(path: "cordon-journey-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     try Data(stdin).write(to: directory.appending(path: "stdin"))
-    let command = through + [try Tool.executable] + arguments
     process = try Child(
       command[0], Array(command.dropFirst()), environment: environment, stdin: directory.path + "/stdin",
       stdout: directory.path + "/stdout", stderr: directory.path + "/stderr")

@@ -4,6 +4,12 @@
 
 CORDON_PACKAGES+=(
   python3-venv         # the environments that the lists are installed into
+  # The hosts of the test town (Sources/TestKit/Town.swift), and what asks them.
+  nginx                # TLS before the package index, and the record of what it was asked
+  rsyslog              # the collector that logs are forwarded to
+  rsyslog-gnutls       # the same over TLS
+  openssl              # the town's certificate authority
+  curl                 # the client of the ingest and of Vault
 )
 
 # prepare_reference SUITE…: makes .build/reference/SUITE for each that has a list, unless it is there already.
