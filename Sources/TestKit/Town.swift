@@ -34,6 +34,7 @@ public actor Town {
   nonisolated let namespace: TownNamespace
   private var started: [String: Task<any Sendable, any Error>] = [:]
   private var services: [String: Child] = [:]
+  private var isClosed = false
 
   public init() async throws {
     namespace = try await TownNamespace.make()
@@ -50,8 +51,10 @@ public actor Town {
   /// The town's own directory, which every user of the host may read.
   public nonisolated var directory: URL { namespace.directory }
 
-  /// Ends every service and removes what the town is made of.
+  /// Ends every service and removes what the town is made of. A second time nothing happens.
   public func close() async {
+    guard !isClosed else { return }
+    isClosed = true
     await namespace.end()
     // Their processes went with the namespace; this takes their ends.
     for service in services.values { while service.isRunning { try? await Task.sleep(for: .milliseconds(2)) } }
@@ -65,6 +68,11 @@ public actor Town {
     let environment = Self.environment.merging(environment) { _, given in given }
     return try await RunningTool(command: place.through + command, environment: environment, stdin: stdin)
       .answer(limit: limit)
+  }
+
+  /// Runs a program to its end in the town's own network, as its services are, where names are the host's.
+  public nonisolated func runInside(_ command: [String], limit: Duration = .seconds(30)) async throws -> Tool.Answer {
+    try await RunningTool(command: namespace.enter(command), environment: Self.environment).answer(limit: limit)
   }
 
   /// The last byte of the addresses.

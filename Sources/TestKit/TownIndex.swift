@@ -45,8 +45,8 @@ extension Town {
     }
     try names.set(Index.host, to: [.addresses([address])])
     return Index(
-      packages: try JSONDecoder().decode([Index.Package].self, from: Data(built)), authorization: authorization,
-      record: record)
+      address: address, packages: try JSONDecoder().decode([Index.Package].self, from: Data(built)),
+      authorization: authorization, record: record)
   }
 
   public struct Index: Sendable {
@@ -60,12 +60,14 @@ extension Town {
 
     public static let host = "pypi.internal"
     public let url = "https://pypi.internal/simple/"
+    public let address: String
     /// `greeting` 1.0 and 1.1, and `parting` 1.0, which needs a `greeting`.
     public let packages: [Package]
     let authorization: String?
     private let record: URL
 
-    init(packages: [Package], authorization: String?, record: URL) {
+    init(address: String, packages: [Package], authorization: String?, record: URL) {
+      self.address = address
       self.packages = packages
       self.authorization = authorization
       self.record = record

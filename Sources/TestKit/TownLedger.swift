@@ -60,7 +60,7 @@ extension Town {
     static let administrator = "postgres"
 
     let password = "town-\(UUID().uuidString)"
-    private let address: String
+    public let address: String
     private let authority: String
 
     init(address: String, authority: String) {

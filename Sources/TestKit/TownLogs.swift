@@ -15,17 +15,19 @@ extension Town {
       try await serve(
         "rsyslog", ["/usr/sbin/rsyslogd", "-n", "-f", configuration.path, "-i", directory.path + "/rsyslog.pid"]
       ) { namespace.accepts(Street.logs, Logs.syslogPort) }
-      return Logs(record: record, file: lines)
+      return Logs(address: namespace.address(Street.logs), record: record, file: lines)
     }
   }
 
   public struct Logs: Sendable {
     public static let syslogPort: UInt16 = 6514
     public let ingest = "https://logs.internal/ingest"
+    public let address: String
     private let record: URL
     private let file: URL
 
-    init(record: URL, file: URL) {
+    init(address: String, record: URL, file: URL) {
+      self.address = address
       self.record = record
       self.file = file
     }
@@ -46,6 +48,8 @@ extension Town {
       """
       global(
         workDirectory="\(directory)"
+        # Nobody in the town could tell what a client is called, and the client would wait for the attempt.
+        net.enableDNS="off"
         # GnuTLS: the one of rsyslog's TLS drivers that Debian packages by default.
         defaultNetstreamDriver="gtls"
         defaultNetstreamDriverCAFile="\(authority)"

@@ -11,7 +11,8 @@ extension Town {
       try JSONEncoder().encode(credentials).write(to: file)
       let record = try await serveHTTPS(
         "store", "s3.internal", Street.store, port: 443, [objects.path, file.path], interpreter: try Self.interpreter)
-      return ObjectStore(credentials: credentials, objects: objects, record: record)
+      return ObjectStore(
+        address: namespace.address(Street.store), credentials: credentials, objects: objects, record: record)
     }
   }
 
@@ -25,11 +26,13 @@ extension Town {
     }
 
     public let url = "https://s3.internal"
+    public let address: String
     public let credentials: Credentials
     private let objects: URL
     private let record: URL
 
-    init(credentials: Credentials, objects: URL, record: URL) {
+    init(address: String, credentials: Credentials, objects: URL, record: URL) {
+      self.address = address
       self.credentials = credentials
       self.objects = objects
       self.record = record

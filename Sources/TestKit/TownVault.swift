@@ -8,7 +8,7 @@ extension Town {
       let state = directory.appending(path: "vault.state")
       try Vault.State().write(to: state)
       let record = try await serveHTTPS("vault", "vault.internal", Street.vault, port: 8200, [state.path])
-      return Vault(file: state, record: record)
+      return Vault(address: namespace.address(Street.vault), file: state, record: record)
     }
   }
 
@@ -16,6 +16,7 @@ extension Town {
     public let url = "https://vault.internal:8200"
     /// The only token that is let in.
     public let token = State.token
+    public let address: String
     private let file: URL
     private let record: URL
     private let state = Mutex(State())
@@ -35,7 +36,8 @@ extension Town {
       func write(to file: URL) throws { try JSONEncoder().encode(self).write(to: file, options: .atomic) }
     }
 
-    init(file: URL, record: URL) {
+    init(address: String, file: URL, record: URL) {
+      self.address = address
       self.file = file
       self.record = record
     }

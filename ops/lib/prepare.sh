@@ -35,32 +35,31 @@ install_packages() {
   # A cluster of the system's own is neither wanted nor touched: do not make one on installation.
   mkdir -p /etc/postgresql-common
   [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
-  keep_daemons_off
+  forbid_starts
   export DEBIAN_FRONTEND=noninteractive
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null 2>/tmp/cordon-apt.$$ || {
     cat /tmp/cordon-apt.$$ >&2
-    let_daemons_start
+    allow_starts
     die "apt-get could not install ${missing[*]}"
   }
   rm -f /tmp/cordon-apt.$$
-  let_daemons_start "${missing[@]}"
+  allow_starts
+  # Nor when the host starts again. One that was there before is not touched.
+  for name in "${missing[@]}"; do
+    case $name in nginx|rsyslog) ! command -v systemctl >/dev/null || systemctl --quiet disable "$name.service" >&2 || true ;; esac
+  done
 }
 
-# The programs are wanted, the system's own daemons of them are not: neither now, which is what Debian asks this file
-# about (101 forbids it), nor when the host starts again.
-DAEMON_POLICY=/usr/sbin/policy-rc.d
-keep_daemons_off() {
-  [ -e "$DAEMON_POLICY" ] && return
-  # Of an administrator's who has one, nothing is changed; it is in force then.
-  printf '#!/bin/sh\n# cordon: gone when its packages are installed\nexit 101\n' >"$DAEMON_POLICY"
-  chmod 755 "$DAEMON_POLICY"
+# The programs of a package are wanted, a daemon that it would start is not: this file is what Debian asks about that, and
+# 101 forbids it. One that is there already is an administrator's, and in force.
+START_POLICY=/usr/sbin/policy-rc.d
+forbid_starts() {
+  [ ! -e "$START_POLICY" ] || return 0
+  printf '#!/bin/sh\n# cordon: while its packages are installed\nexit 101\n' >"$START_POLICY"
+  chmod 755 "$START_POLICY"
 }
-let_daemons_start() {
-  local name
-  if grep -qs '^# cordon:' "$DAEMON_POLICY"; then rm -f "$DAEMON_POLICY"; fi
-  for name; do
-    case $name in nginx|rsyslog) systemctl --quiet disable "$name.service" >&2 || true ;; esac
-  done
+allow_starts() {
+  if grep -qs '^# cordon:' "$START_POLICY"; then rm -f "$START_POLICY"; fi
 }
 
 need_swift() {

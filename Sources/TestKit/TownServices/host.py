@@ -7,6 +7,7 @@ line, with the header names in lower case, values of a repeated header joined by
 import base64
 import http.server
 import json
+import socketserver
 import ssl
 import sys
 import threading
@@ -72,6 +73,11 @@ class Server(http.server.ThreadingHTTPServer):
         self.record = Record(record)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate, key)
+
+    def server_bind(self):
+        # Not HTTPServer's, which asks a name server what this host is called; there is none in the town for that.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address
 
     def finish_request(self, request, client):
         # Here, in the connection's own thread: a client that never finishes its handshake holds nobody else up.
