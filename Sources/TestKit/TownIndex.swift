@@ -5,6 +5,9 @@ extension Town {
   /// - Parameter authorization: what the header `Authorization` has to be, whole; nil is that nobody asks. It is
   ///   decided by the first call.
   public func index(demanding authorization: String? = nil) async throws -> Index {
+    if let authorization, authorization.contains(/["\\$\n]/) {
+      throw Problem("\(authorization) cannot be compared by nginx: leave out quotes, backslashes, dollars, line ends")
+    }
     let index = try await once("index") { [self] in try await makeIndex(authorization) }
     guard index.authorization == authorization else {
       throw Problem("this town's index was started with another authorization; use another town")

@@ -58,7 +58,7 @@ struct TownTests {
     }
   }
 
-  @Test("a package of other bytes than the hash's is refused by pip, and is there for another hash")
+  @Test("pip refuses a package whose bytes are not those of the hash")
   func otherHash() async throws {
     let town = try await Self.shared.value
     let index = try await town.index()
@@ -100,6 +100,7 @@ struct TownTests {
   @Test("a bearer's token is demanded as well")
   func bearer() async throws {
     let town = try await Town()
+    await #expect(throws: Problem.self) { try await town.index(demanding: "Bearer $http_cookie") }
     let index = try await town.index(demanding: "Bearer town-token")
     #expect(try await ask(town, ["--header", "Authorization: Bearer other", index.url]).status == "401")
     #expect(try await ask(town, ["--header", "Authorization: Bearer town-token", index.url]).status == "200")
@@ -313,7 +314,7 @@ struct TownTests {
     let store = try await town.store()
     #expect(try await ask(town, ["--data", "x", "--request", "PUT", store.url + "/books/bad"]).status == "403")
     #expect(store.object("books/bad") == nil)
-    // Curl's own signer, which is not botocore's, and lets in nobody who changes what was signed.
+    // By curl's own signer, which is not botocore's.
     func curled(_ secret: String) async throws -> String {
       try await ask(
         town,
@@ -351,7 +352,7 @@ struct TownTests {
 
   // MARK: The town itself
 
-  @Test("a certificate of another authority is none in this town")
+  @Test("a client that does not know the town's authority trusts none of its hosts")
   func certificates() async throws {
     let town = try await Self.shared.value
     let vault = try await town.vault()
