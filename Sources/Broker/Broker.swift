@@ -63,10 +63,12 @@ public final class Broker: Sendable {
   /// - Parameters:
   ///   - grants: each with a listening socket of the cell's network namespace, at the grant's `listenPort`.
   ///   - proxy: a listening socket for CONNECT to any of the grants.
+  ///   - before: what an earlier session of the attempt came to; the ledger goes on there.
   ///   - inspection: what the cell was told to trust already; nil: one is made where a grant needs it.
   ///   - ledger: is given each decision before it takes effect, in order, one at a time; it must not block.
   public func open(
     _ attempt: AttemptAddress, grants: [(Grant, listener: Int32)], proxy: Int32?, inspection: Inspection? = nil,
+    after before: LedgerSummary? = nil,
     limits: SessionLimits = .init(),
     credentials: some CredentialProvider, ledger: @escaping @Sendable (LedgerLine) -> Void
   ) async throws -> EgressSession {
@@ -79,7 +81,7 @@ public final class Broker: Sendable {
       guard limits.ledgerLines >= 3 else { throw Problem(description: "a ledger has 3 lines at least") }
       session = EgressSession(
         broker: self, attempt: attempt, grants: all, limits: limits, credentials: credentials,
-        inspection: try inspection ?? Inspection(for: all), record: ledger)
+        inspection: try inspection ?? Inspection(for: all), after: before, record: ledger)
     } catch {
       for door in doors { Glibc.close(door.listener) }
       throw error

@@ -40,7 +40,7 @@ public final class EgressSession: Sendable {
   init(
     broker: Broker, attempt: AttemptAddress, grants: [Grant], limits: SessionLimits,
     credentials: any CredentialProvider,
-    inspection: Inspection?, record: @escaping @Sendable (LedgerLine) -> Void
+    inspection: Inspection?, after before: LedgerSummary?, record: @escaping @Sendable (LedgerLine) -> Void
   ) {
     self.broker = broker
     self.attempt = attempt
@@ -51,7 +51,7 @@ public final class EgressSession: Sendable {
     authority = inspection?.authority
     self.record = record
     state = Mutex(
-      State(account: EgressAccount(limits: limits), ledger: Ledger(for: attempt, most: limits.ledgerLines)))
+      State(account: EgressAccount(limits: limits), ledger: Ledger(for: attempt, most: limits.ledgerLines, after: before)))
   }
 
   /// From now on no request gets a credential, and one that needs it is refused.

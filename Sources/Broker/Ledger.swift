@@ -42,10 +42,13 @@ struct Ledger: Sendable {
 
   static let fullRule = "the ledger is full: everything is refused from here on"
 
-  init(for attempt: AttemptAddress, most: Int64) {
+  /// - Parameter before: what an earlier session of the attempt came to; this one goes on there.
+  init(for attempt: AttemptAddress, most: Int64, after before: LedgerSummary? = nil) {
     precondition(most >= 3, "an allowed thing, its end and the last line")
     self.most = most
-    head = Self.beginning(attempt)
+    head = before?.head ?? Self.beginning(attempt)
+    count = before?.count ?? 0
+    unrecorded = before?.unrecorded ?? 0
   }
 
   /// What the first line is chained to: a chain of another attempt does not fit.

@@ -71,15 +71,32 @@ public struct JobSpecification: Codable, Equatable, Sendable {
   public var labels: [String: String]
   /// Names of what the policy grants and the job wants to reach; empty is nothing.
   public var grants: [String]
+  /// What is fetched before the job runs, and given to it as inputs.
+  public var fetch: Fetch?
 
-  enum CodingKeys: String, CodingKey { case runtime, argv, code, args, env, stdin, inputs, params, labels, grants }
+  public struct Fetch: Codable, Equatable, Sendable {
+    /// The text of a `LockedRequirements`.
+    public var pip: String
+    /// Name of a grant of phase `fetch`.
+    public var grant: String
+
+    public init(pip: String, grant: String) {
+      self.pip = pip
+      self.grant = grant
+    }
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case runtime, argv, code, args, env, stdin, inputs, params, labels, grants, fetch
+  }
 
   public init(
     runtime: Runtime, argv: [String] = [], code: Source? = nil, args: [String] = [], env: [String: String] = [:],
     stdin: String? = nil, inputs: [String: Source] = [:], params: JSONValue? = nil, labels: [String: String] = [:],
-    grants: [String] = []
+    grants: [String] = [], fetch: Fetch? = nil
   ) {
     self.grants = grants
+    self.fetch = fetch
     self.runtime = runtime
     self.argv = argv
     self.code = code
@@ -107,5 +124,6 @@ public struct JobSpecification: Codable, Equatable, Sendable {
     params = try container.decodeIfPresent(JSONValue.self, forKey: .params)
     labels = try container.decodeIfPresent([String: String].self, forKey: .labels) ?? [:]
     grants = try container.decodeIfPresent([String].self, forKey: .grants) ?? []
+    fetch = try container.decodeIfPresent(Fetch.self, forKey: .fetch)
   }
 }

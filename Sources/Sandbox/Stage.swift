@@ -54,6 +54,46 @@ public struct Stage: Sendable {
     }
   }
 
+  /// Copies what a program fetched into `/input`: plain files at the root of a cell's `/output`, each of which has a digest that is
+  /// allowed. The cell is over, so nothing changes; what is there is hostile all the same.
+  ///
+  /// - Throws: `SandboxError` (stage `stage`) for the first entry that is anything else; nothing of it may be used then.
+  public func takeFetched(_ output: Descriptor, allowed: Set<Jobs.Digest>, mostFiles: Int) throws(SandboxError)
+    -> [InputFacts]
+  {
+    let names = try failing("stage", "cannot list what was fetched") { try output.names(maximum: mostFiles) }
+    guard names.count <= mostFiles else {
+      throw SandboxError(stage: "stage", message: "more than \(mostFiles) files were fetched")
+    }
+    var facts: [InputFacts] = []
+    for name in names {
+      let shown = String(decoding: name, as: UTF8.self)
+      let source = try failing("stage", "cannot open fetched \(EscapedName.show(name))") {
+        let seen = try output.status(of: name)
+        guard seen.isPlainFile else {
+          throw SandboxError(stage: "stage", message: "fetched \(EscapedName.show(name)) is no plain file")
+        }
+        let file = try output.open(beneath: name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+        guard try file.status().isSame(as: seen) else {
+          throw SandboxError(stage: "stage", message: "fetched \(EscapedName.show(name)) was replaced")
+        }
+        return file
+      }
+      facts.append(
+        try create(shown, beneath: input, mode: 0o444) { target in
+          guard let (bytes, digest) = try source.copy(to: target, maximum: Stage.maximumInputBytes) else {
+            throw SandboxError(stage: "stage", message: "fetched \(shown) is too large", errno: EFBIG)
+          }
+          guard allowed.contains(digest) else {
+            throw SandboxError(
+              stage: "stage", message: "fetched \(shown) has \(digest), which no line of the list names")
+          }
+          return InputFacts(name: shown, sha256: digest, bytes: bytes)
+        })
+    }
+    return facts
+  }
+
   /// Copies the plain file `path` beneath the operator's `root` to `/input/NAME`, following no link, and digests
   /// what was copied. Throws `SandboxError` (stage `stage`) when the path leaves the root, names anything but a
   /// plain file, or has more than `maximumBytes`.

@@ -42,6 +42,9 @@ final class AttemptEgress: Sendable {
     var opening: Task<EgressSession, any Error>?
     var hasFailed = false
     var cell: RunningCell?
+    var summary: LedgerSummary?
+    /// Of the session before this one.
+    var before: LedgerSummary?
   }
 
   init(
@@ -92,6 +95,9 @@ final class AttemptEgress: Sendable {
     }
   }
 
+  /// Before the session is opened: an earlier one of this attempt came to that.
+  func goesOn(after before: LedgerSummary?) { state.withLock { $0.before = before } }
+
   /// The cell to end where the session cannot be opened.
   func serves(_ cell: RunningCell) {
     let hasFailed = state.withLock { state in
@@ -109,6 +115,7 @@ final class AttemptEgress: Sendable {
       AttemptAddress(
         job: claim.job.description, attempt: claim.attempt, token: claim.token, tenant: claim.tenant),
       grants: Array(zip(plan.grants, listeners)), proxy: listeners.last, inspection: inspection,
+      after: state.withLock { $0.before },
       credentials: provider,
       ledger: { [ledger] in ledger.add($0.json) })
     let (cut, withhold) = state.withLock { state in
@@ -138,6 +145,9 @@ final class AttemptEgress: Sendable {
     session?.stopInjecting(reason: reason)
   }
 
+  /// What the ledger came to; nil until it is finished.
+  var summary: LedgerSummary? { state.withLock { $0.summary } }
+
   /// Closes the session and writes what is left of its ledger; nil where it was never opened.
   func finish() async -> EgressFacts {
     let opening = state.withLock { state in
@@ -147,14 +157,19 @@ final class AttemptEgress: Sendable {
     let names = plan.grants.map(\.name)
     guard let session = try? await opening?.value else { return EgressFacts(grants: names) }
     let summary = await session.close()
+    state.withLock { $0.summary = summary }
     await ledger.finish()
-    do {
-      try await credentials?.end()
-    } catch {
-      // Loudly: somebody must look at what may still be in use.
-      logger.critical("what was made for the attempt may not be ended", metadata: ["error": "\(error)"])
-    }
     return EgressFacts(grants: names, lines: summary.count, head: summary.head, unrecorded: summary.unrecorded)
+  }
+}
+
+extension EgressFacts {
+  /// Of two sessions of one attempt; this one's ledger went on where the other ended.
+  func following(_ before: EgressFacts?) -> EgressFacts {
+    guard let before else { return self }
+    return EgressFacts(
+      grants: before.grants + grants, lines: max(lines, before.lines), head: head ?? before.head,
+      unrecorded: max(unrecorded, before.unrecorded))
   }
 }
 

@@ -94,26 +94,64 @@ struct AttemptRun: Sendable {
   private func perform(
     _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage?
   ) async throws -> End {
-    let plan = try EgressPlan(asked: specification.grants, offered: terms.grants, phase: .run)
-    let egress = try plan.map {
-      try AttemptEgress(
-        plan: $0, broker: try self.egress.broker(),
-        credentials: self.egress.keeper.map { AttemptCredentials(keeper: $0, claim: claim) }, claim: claim,
-        store: store,
-        worker: worker, logger: logger)
-    }
+    let credentials = egress.keeper.map { AttemptCredentials(keeper: $0, claim: claim) }
+    let end: End
     do {
-      try await egress?.checkCredentials()
-    } catch let error as CredentialError {
-      throw Refusal("credentials: \(error)")
+      end = try await perform(specification, terms, stage, credentials)
+    } catch {
+      await endCredentials(credentials)
+      throw error
     }
-    let materials = try await Materials(
+    await endCredentials(credentials)
+    return end
+  }
+
+  private func endCredentials(_ credentials: AttemptCredentials?) async {
+    do {
+      try await credentials?.end()
+    } catch {
+      // Loudly: somebody must look at what may still be in use.
+      logger.critical("what was made for the attempt may not be ended", metadata: ["error": "\(error)"])
+    }
+  }
+
+  private func perform(
+    _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage?, _ credentials: AttemptCredentials?
+  ) async throws -> End {
+    let plan = try EgressPlan(asked: specification.grants, offered: terms.grants, phase: .run)
+    let egress: AttemptEgress?
+    if let plan { egress = try await begin(plan, credentials) } else { egress = nil }
+    var materials = try await Materials(
       claim: claim, specification: specification, terms: terms, stage: stage, egress: egress, run: self)
     guard try await start(materials) else {
       // Cancelled between claim and start, or no longer ours; the database knows which.
       return await complete(materials.report(.cancelled))
     }
-    return await runStarted(materials, egress)
+    guard let wanted = specification.fetch, let stage else {
+      return await runStarted(materials, egress, nil)
+    }
+    do {
+      let fetched = try await fetch(wanted, terms, credentials, into: stage)
+      materials.add(fetched.inputs)
+      egress?.goesOn(after: fetched.ledger)
+      return await runStarted(materials, egress, fetched)
+    } catch is Stopped {
+      guard await stopReason() == .cancelled else {
+        return await giveBack(started: true, reason: "stopped while it fetched")
+      }
+      return await complete(materials.report(.cancelled, reason: "stopped while it fetched"))
+    }
+  }
+
+  /// - Throws: `Refusal` where a credential that the grants name cannot be had.
+  func begin(_ plan: EgressPlan, _ credentials: AttemptCredentials?) async throws -> AttemptEgress {
+    let attempt = try AttemptEgress(
+      plan: plan, broker: try egress.broker(), credentials: credentials, claim: claim, store: store, worker: worker,
+      logger: logger)
+    do { try await attempt.checkCredentials() } catch let error as CredentialError {
+      throw Refusal("credentials: \(error)")
+    }
+    return attempt
   }
 
   private func start(_ materials: Materials) async throws -> Bool {
@@ -132,19 +170,21 @@ struct AttemptRun: Sendable {
     }
   }
 
-  private func runStarted(_ materials: Materials, _ egress: AttemptEgress?) async -> End {
+  private func runStarted(_ materials: Materials, _ egress: AttemptEgress?, _ fetched: Fetched?) async -> End {
+    var limits = claim.limits
+    limits.wallMilliseconds -= min(Int64((fetched?.seconds ?? 0) * 1_000), limits.wallMilliseconds - 1)
     do {
       if let egress, let reason = await egressBegins(egress) { egress.cut(reason) }
       let logs = LogForwarder(store: store, worker: worker, claim: claim, credentials: egress?.credentials)
       let ended = try await withTaskExecutorPreference(sandbox.executor) {
-        let cell = try await sandbox.run(materials.request(limits: claim.limits, network: egress?.network()))
+        let cell = try await sandbox.run(materials.request(limits: limits, network: egress?.network()))
         egress?.serves(cell)
         if let reason = await cellStarted(cell) { cell.stop(reason) }
         await logs.forward(cell.output)
         return try await cell.report()
       }
       defer { ended.discardOutputs() }
-      let reached = await egress?.finish()
+      let reached = (await egress?.finish()).map { $0.following(fetched?.reached) } ?? fetched?.reached
       if ended.facts.stopped == .abandoned {
         return await giveBack(started: true, reason: "stopped before it ended")
       }

@@ -78,6 +78,9 @@ struct Materials: Sendable {
     }
   }
 
+  /// What was fetched into the stage for the job.
+  mutating func add(_ fetched: [InputFacts]) { inputs += fetched }
+
   func request(limits: Limits, network: RequestedNetwork?) -> CellRequest {
     CellRequest(
       stage: stage, argv: command.argv,

@@ -44,6 +44,13 @@ struct SpecificationOptions: ParsableArguments {
     help: ArgumentHelp("A destination of the policy's that the job may reach; repeat for more.", valueName: "NAME"))
   var grants: [String] = []
 
+  @Option(
+    name: .customLong("fetch"),
+    help: ArgumentHelp(
+      "A locked list of packages (pip, with hashes), fetched by a grant before the job runs into its /input.",
+      valueName: "GRANT=FILE"))
+  var fetch: String?
+
   @Option(help: "A file given to the job as its standard input ('-' for ours).")
   var stdin: String?
 
@@ -122,6 +129,14 @@ struct SpecificationOptions: ParsableArguments {
     if !sources.isEmpty { members["inputs"] = .object(sources) }
     try addText(environment, option: "--env", as: "env", to: &members)
     try addText(labels, option: "--label", as: "labels", to: &members)
+    var grants = grants
+    if let fetch {
+      guard let (grant, path) = try pairs([fetch], option: "--fetch", form: "GRANT=FILE").first else { return "" }
+      members["fetch"] = .object([
+        "grant": .string(grant), "pip": .string(try text(readFile(path, field: "--fetch"), field: "--fetch")),
+      ])
+      if !grants.contains(grant) { grants.append(grant) }
+    }
     if !grants.isEmpty { members["grants"] = .array(grants.map { .string($0) }) }
     let given = try pairs(parameters, option: "--param", form: "NAME=VALUE")
     if !given.isEmpty { members["params"] = .object(given.mapValues(Self.parameter)) }
