@@ -194,7 +194,8 @@ private struct GrantMembers {
 
   mutating func credential(_ mode: Grant.Mode) throws(GrantProblem) -> String? {
     guard let value = rest.removeValue(forKey: "credential") else { return nil }
-    guard mode.readsRequests else {
+    // For mode tcp it is a login of the attempt's own, which the job is given: nobody could put it into bytes.
+    guard mode.readsRequests || mode == .tcp else {
       throw problem("credential", "cannot be put into mode \(mode.rawValue), which reads no requests")
     }
     guard let name = value.string, Grant.isWord(name, "-_./") else {

@@ -28,6 +28,11 @@ extension Store {
     return Set(try rows.map { try $0.get("token") })
   }
 
+  /// Whether an attempt of this fencing token is held by any worker.
+  public func isHeld(token: Int64, worker: Int64) async throws -> Bool {
+    try await one(.tokenIsHeld, [Parameter(worker), Parameter(token)]).get("held")
+  }
+
   /// The ledger of an attempt; nil where it has no lines.
   /// - Parameter attempt: nil is the one that runs, or else the last that ended.
   public func egress(_ job: JobID, attempt: Int? = nil) async throws -> EgressLedger? {

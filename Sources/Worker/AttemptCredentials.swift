@@ -40,6 +40,14 @@ final class AttemptCredentials: CredentialProvider {
     for name in Set(grants.compactMap(\.credential)) { _ = try await issue(name) }
   }
 
+  /// - Throws: `CredentialError` also for a credential that is put into requests: that one enters no cell.
+  func login(_ name: String) async throws -> UserPassword {
+    guard let login = try await issue(name).login else {
+      throw CredentialError(.forbidden, "credential '\(name)' is no login, so a grant of mode tcp cannot use it")
+    }
+    return login
+  }
+
   /// What must not come out of the attempt; another number of them says that there are new ones.
   var confidential: [(name: String, secret: Secret)] {
     seen.withLock { seen in

@@ -74,6 +74,17 @@ final class AttemptEgress: Sendable {
     try await credentials.check(plan.grants)
   }
 
+  /// The login that a grant of mode tcp names, for the job to use itself: it lives no longer than the attempt.
+  /// - Throws: `CredentialError` where the credential is no login, or there are two.
+  func login() async throws -> UserPassword? {
+    let named = plan.grants.filter { $0.mode == .tcp }.compactMap(\.credential)
+    guard let name = named.first, let credentials else { return nil }
+    guard named.count == 1 else {
+      throw CredentialError(.forbidden, "a job has one login, and \(named.joined(separator: ", ")) are several")
+    }
+    return try await credentials.login(name)
+  }
+
   /// What the sandbox is asked for.
   func network() -> RequestedNetwork {
     RequestedNetwork(listeners: plan.listeners) { descriptors in

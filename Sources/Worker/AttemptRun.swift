@@ -122,7 +122,8 @@ struct AttemptRun: Sendable {
     let egress: AttemptEgress?
     if let plan { egress = try await begin(plan, credentials) } else { egress = nil }
     var materials = try await Materials(
-      claim: claim, specification: specification, terms: terms, stage: stage, egress: egress, run: self)
+      claim: claim, specification: specification, terms: terms, stage: stage, egress: egress,
+      login: try await refusing { try await egress?.login() }, run: self)
     guard try await start(materials) else {
       // Cancelled between claim and start, or no longer ours; the database knows which.
       return await complete(materials.report(.cancelled))
@@ -148,10 +149,13 @@ struct AttemptRun: Sendable {
     let attempt = try AttemptEgress(
       plan: plan, broker: try egress.broker(), credentials: credentials, claim: claim, store: store, worker: worker,
       logger: logger)
-    do { try await attempt.checkCredentials() } catch let error as CredentialError {
-      throw Refusal("credentials: \(error)")
-    }
+    try await refusing { try await attempt.checkCredentials() }
     return attempt
+  }
+
+  /// What cannot be had is the job's refusal, as a grant that is not there is.
+  private func refusing<Value>(_ body: () async throws -> Value) async throws -> Value {
+    do { return try await body() } catch let error as CredentialError { throw Refusal("credentials: \(error)") }
   }
 
   private func start(_ materials: Materials) async throws -> Bool {

@@ -65,6 +65,12 @@ struct CellCommand: Equatable {
     environment[Self.proxyVariable] = proxy
   }
 
+  /// The attempt's own login to PostgreSQL, under the names that libpq reads. It is over when the attempt is.
+  mutating func addLogin(user: String, password: String) {
+    environment["PGUSER"] = user
+    environment["PGPASSWORD"] = password
+  }
+
   /// OpenSSL, curl, requests, pip, git, Node.js, libpq.
   private static let certificateVariables = [
     "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS",

@@ -1,3 +1,4 @@
+import Credentials
 import Glibc
 import Jobs
 import Sandbox
@@ -28,7 +29,7 @@ struct Materials: Sendable {
   /// - Throws: `Refusal` for what the job asked and cannot have; other errors are the worker's own.
   init(
     claim: Claim, specification: JobSpecification, terms: PolicyTerms, stage: Stage?, egress: AttemptEgress?,
-    run: AttemptRun
+    login: UserPassword?, run: AttemptRun
   ) async throws {
     self.stage = stage
     self.terms = terms
@@ -37,6 +38,7 @@ struct Materials: Sendable {
       specification, job: claim.job.description, attempt: claim.attempt, tenant: claim.tenant, queue: claim.queue)
     try command.resolveProgram { access($0, X_OK) == 0 }
     if egress != nil { command.addNetwork(proxy: EgressPlan.proxy) }
+    if let login { command.addLogin(user: login.user, password: login.password.withBytes { String(decoding: $0, as: UTF8.self) }) }
     self.command = command
     runtime = specification.runtime
     stdin = specification.stdin.map { Array($0.utf8) }

@@ -194,6 +194,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "simulate_policy: operator",
         "snooze: operator producer",
         "start: worker",
+        "token_is_held: worker",
         "unbind_policy: operator",
         "workers: auditor operator",
       ])

@@ -162,7 +162,7 @@ import Testing
       (#"{"host":"a.b","port":1,"mode":"tcp","allow_private":["all"]}"#, "grants.x.allow_private[0]"),
       (#"{"host":"a.b","port":1,"mode":"tcp","most":{"sent":0}}"#, "grants.x.most.sent"),
       (#"{"host":"a.b","port":1,"mode":"tcp","most":{"bytes":1}}"#, "grants.x.most.bytes"),
-      (#"{"host":"a.b","port":1,"mode":"tcp","credential":"c"}"#, "grants.x.credential"),
+      (#"{"host":"a.b","port":1,"mode":"opaque","credential":"c"}"#, "grants.x.credential"),
       (#"{"host":"a.b","port":1,"mode":"http","allow":[],"credential":"C"}"#, "grants.x.credential"),
       (#"{"host":"a.b","port":1,"mode":"tcp","scheme":"x"}"#, "grants.x.scheme"),
       (#"{"host":"a.b","port":1,"mode":"tcp","phase":"later"}"#, "grants.x.phase"),
