@@ -51,7 +51,8 @@ public final class EgressSession: Sendable {
     authority = inspection?.authority
     self.record = record
     state = Mutex(
-      State(account: EgressAccount(limits: limits), ledger: Ledger(for: attempt, most: limits.ledgerLines, after: before)))
+      State(
+        account: EgressAccount(limits: limits), ledger: Ledger(for: attempt, most: limits.ledgerLines, after: before)))
   }
 
   /// From now on no request gets a credential, and one that needs it is refused.

@@ -38,7 +38,9 @@ struct Materials: Sendable {
       specification, job: claim.job.description, attempt: claim.attempt, tenant: claim.tenant, queue: claim.queue)
     try command.resolveProgram { access($0, X_OK) == 0 }
     if egress != nil { command.addNetwork(proxy: EgressPlan.proxy) }
-    if let login { command.addLogin(user: login.user, password: login.password.withBytes { String(decoding: $0, as: UTF8.self) }) }
+    if let login {
+      command.addLogin(user: login.user, password: login.password.withBytes { String(decoding: $0, as: UTF8.self) })
+    }
     self.command = command
     runtime = specification.runtime
     stdin = specification.stdin.map { Array($0.utf8) }
