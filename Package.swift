@@ -156,7 +156,8 @@ let package = Package(
     .target(
       name: "Worker",
       dependencies: [
-        "Broker", "Credentials", "Destinations", "Jobs", "Kernel", "Schedules", "Postgres", "Store", "Sandbox",
+        "Broker", "Credentials", "Destinations", "Identity", "Jobs", "Kernel", "Schedules", "Postgres", "Store",
+        "Sandbox",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),

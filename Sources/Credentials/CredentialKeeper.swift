@@ -37,6 +37,8 @@ public struct CredentialKeeper: Sendable {
         sources[name] = taken[variable]
       case .vault(let address): sources[name] = VaultSource(address)
       case .postgresRole(let terms): sources[name] = PostgresRoleSource(terms)
+      // Made by whoever holds the attempt, who says so with each use.
+      case .workloadToken: break
       }
     }
     self.init(definitions, sources: sources)
@@ -57,17 +59,30 @@ public struct CredentialKeeper: Sendable {
 
   /// - Throws: `CredentialError`, which means that nothing may be sent. That there is none of this name and that the
   ///   attempt may not use it read the same to a job: neither says what others have.
+  /// - Parameter tokens: makes a token of the attempt for an audience; nil where this worker makes none.
   public func credential(
-    _ name: String, for attempt: CredentialAttempt
+    _ name: String, for attempt: CredentialAttempt,
+    tokens: (@Sendable (_ audience: String) async throws(CredentialError) -> Secret)? = nil
   ) async throws(CredentialError) -> IssuedCredential {
-    guard let definition = definitions[name], let source = sources[name], definition.permits(attempt) else {
+    guard let definition = definitions[name], definition.permits(attempt) else {
       throw CredentialError(
         .forbidden,
         "no credential '\(name)' for the tenant '\(attempt.tenant)' in the queue '\(attempt.queue)' "
           + "(fix: define it for both in the worker's configuration)")
     }
-    do {
-      let secret = try await source.fetch(for: attempt)
+    do throws(CredentialError) {
+      let secret: Secret
+      if case .workloadToken(let audience) = definition.source {
+        guard let tokens else {
+          throw CredentialError(
+            .unavailable, "this worker makes no tokens (fix: cordon worker --issuer URL --issuer-keys DIR)")
+        }
+        secret = try await tokens(audience)
+      } else if let source = sources[name] {
+        secret = try await source.fetch(for: attempt)
+      } else {
+        throw CredentialError(.unavailable, "there is no source")
+      }
       let form = definition.injection
       return IssuedCredential(
         name: name, version: secret.version,

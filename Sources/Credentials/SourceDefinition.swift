@@ -8,9 +8,12 @@ public enum SourceDefinition: Sendable, Equatable {
   case environment(String)
   case vault(VaultAddress)
   case postgresRole(PostgresRoleTerms)
+  /// A token that says who the attempt is, for this audience alone; made for each use.
+  case workloadToken(audience: String)
 
   init(_ json: JSONValue, at path: String) throws(CredentialError) {
-    let object = try DefinitionObject(json, at: path, known: ["file", "environment", "vault", "postgres_role"])
+    let object = try DefinitionObject(
+      json, at: path, known: ["file", "environment", "vault", "postgres_role", "workload_token"])
     switch try object.single("source") {
     case "file": self = .file(try Self.path(object, "file"))
     case "environment":
@@ -18,6 +21,10 @@ public enum SourceDefinition: Sendable, Equatable {
       guard !name.contains("=") else { throw object.problem("environment", "write the name of a variable") }
       self = .environment(name)
     case "vault": self = .vault(try Self.vault(try object.required("vault"), at: "\(path).vault"))
+    case "workload_token":
+      let token = try DefinitionObject(
+        try object.required("workload_token"), at: "\(path).workload_token", known: ["audience"])
+      self = .workloadToken(audience: try token.text("audience"))
     default: self = .postgresRole(try Self.role(try object.required("postgres_role"), at: "\(path).postgres_role"))
     }
   }

@@ -30,6 +30,7 @@ enum Query: String, CaseIterable {
   case appendLog = "append_log"
   case appendEgress = "append_egress"
   case egress
+  case attemptIdentity = "attempt_identity"
   case tokenIsHeld = "token_is_held"
   case egressFallen = "egress_fallen"
   case reportProgress = "report_progress"

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Jobs
 import Postgres
 
@@ -26,6 +27,27 @@ extension Store {
     let rows = try await all(
       .egressFallen, [Parameter(worker), Parameter(held.map(\.job.description)), Parameter(held.map(\.token))])
     return Set(try rows.map { try $0.get("token") })
+  }
+
+  /// Who an attempt is to others, by the database's clock.
+  public struct HeldAttempt: Sendable, Equatable {
+    public let now: Date
+    public let deadline: Date
+    public let submitter: String
+    public let policy: Digest
+    public let code: Digest?
+  }
+
+  /// Nil where this worker does not hold it any more, or it does not run.
+  public func attemptIdentity(worker: Int64, job: JobID, token: Int64) async throws -> HeldAttempt? {
+    let rows = try await all(.attemptIdentity, [Parameter(worker), Parameter(job.description), Parameter(token)])
+    guard let row = rows.first else { return nil }
+    guard let policy = Digest(try row.get("policy", as: String.self)) else {
+      throw PostgresError(.decoding, "the policy is no digest", statement: Query.attemptIdentity.rawValue)
+    }
+    return HeldAttempt(
+      now: try row.get("now_at"), deadline: try row.get("deadline_at"), submitter: try row.get("submitter"),
+      policy: policy, code: try row.get("code", as: String?.self).flatMap { Digest($0) })
   }
 
   /// Whether an attempt of this fencing token is held by any worker.

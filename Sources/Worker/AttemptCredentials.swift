@@ -11,10 +11,28 @@ import Synchronization
 final class AttemptCredentials: CredentialProvider {
   private let keeper: CredentialKeeper
   private let attempt: CredentialAttempt
-  /// By credential and version.
-  private let seen = Mutex<[String: [Secret]]>([:])
+  private let seen = Mutex(Seen())
 
-  init(keeper: CredentialKeeper, claim: Claim) {
+  /// Secrets that were given out, with the credential and the version that they were of.
+  private struct Seen {
+    var secrets: [(name: String, version: String, parts: [Secret])] = []
+    /// Changes with them.
+    var generation = 0
+    /// Made tokens, by credential: one serves the requests of a moment.
+    var tokens: [String: (issued: IssuedCredential, at: ContinuousClock.Instant)] = [:]
+  }
+
+  /// Versions of one credential that are looked for in what the job prints. A token lives for five minutes, and one is made a minute.
+  private static let mostVersions = 6
+  private static let tokenReuse = Duration.seconds(60)
+
+  private let tokens: (@Sendable (String) async throws(CredentialError) -> Secret)?
+
+  /// - Parameter tokens: makes a token of the attempt for an audience.
+  init(
+    keeper: CredentialKeeper, claim: Claim, tokens: (@Sendable (String) async throws(CredentialError) -> Secret)?
+  ) {
+    self.tokens = tokens
     self.keeper = keeper
     let longest = Duration.milliseconds(claim.limits.wallMilliseconds + claim.limits.graceMilliseconds)
     attempt = CredentialAttempt(
@@ -48,21 +66,33 @@ final class AttemptCredentials: CredentialProvider {
     return login
   }
 
-  /// What must not come out of the attempt; another number of them says that there are new ones.
-  var confidential: [(name: String, secret: Secret)] {
+  /// What must not come out of the attempt; the generation says when there are others.
+  var confidential: Confidential {
     seen.withLock { seen in
-      seen.sorted { $0.key < $1.key }.flatMap { key, secrets in
-        secrets.map { (String(key.prefix { $0 != "\n" }), $0) }
-      }
+      Confidential(
+        generation: seen.generation, secrets: seen.secrets.flatMap { entry in entry.parts.map { (entry.name, $0) } })
     }
+  }
+
+  struct Confidential {
+    var generation: Int
+    var secrets: [(name: String, secret: Secret)]
   }
 
   /// Ends what was made for the attempt.
   func end() async throws { try await keeper.end(attempt) }
 
   private func issue(_ name: String) async throws(CredentialError) -> IssuedCredential {
-    let issued = try await keeper.credential(name, for: attempt)
-    seen.withLock { $0["\(name)\n\(issued.version)"] = issued.confidential }
+    if let kept = seen.withLock({ $0.tokens[name] }), .now - kept.at < Self.tokenReuse { return kept.issued }
+    let issued = try await keeper.credential(name, for: attempt, tokens: tokens)
+    seen.withLock { seen in
+      if case .workloadToken? = keeper.definitions[name]?.source { seen.tokens[name] = (issued, .now) }
+      guard !seen.secrets.contains(where: { $0.name == name && $0.version == issued.version }) else { return }
+      seen.secrets.append((name, issued.version, issued.confidential))
+      let own = seen.secrets.indices.filter { seen.secrets[$0].name == name }
+      if own.count > Self.mostVersions { seen.secrets.remove(at: own[0]) }
+      seen.generation += 1
+    }
     return issued
   }
 

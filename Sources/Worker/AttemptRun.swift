@@ -94,7 +94,7 @@ struct AttemptRun: Sendable {
   private func perform(
     _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage?
   ) async throws -> End {
-    let credentials = egress.keeper.map { AttemptCredentials(keeper: $0, claim: claim) }
+    let credentials = egress.keeper.map { AttemptCredentials(keeper: $0, claim: claim, tokens: tokens) }
     let end: End
     do {
       end = try await perform(specification, terms, stage, credentials)
@@ -192,7 +192,7 @@ struct AttemptRun: Sendable {
       if ended.facts.stopped == .abandoned {
         return await giveBack(started: true, reason: "stopped before it ended")
       }
-      return try await record(ended, materials, logs, reached, egress?.credentials?.confidential ?? [])
+      return try await record(ended, materials, logs, reached, egress?.credentials?.confidential.secrets ?? [])
     } catch {
       // The listeners may have been served before the cell was refused.
       _ = await egress?.finish()

@@ -1,6 +1,7 @@
 import Broker
 import Credentials
 import Destinations
+import Identity
 import Kernel
 import Logging
 import Store
@@ -9,6 +10,8 @@ import Synchronization
 /// What all attempts of a worker with grants share: the broker, and where credentials come from.
 public final class EgressService: Sendable {
   let keeper: CredentialKeeper?
+  /// Makes tokens that say who an attempt is; nil: this worker makes none.
+  let issuer: TokenIssuer?
   private let trust: Broker.TrustRoots
   private let resolver: any NameResolver
   private let logger: Logger
@@ -17,10 +20,12 @@ public final class EgressService: Sendable {
   /// - Parameters:
   ///   - trust: whose certificates are believed outside, where the broker ends TLS.
   ///   - keeper: the credentials of this worker; nil is none, and a grant that names one is then refused.
+  ///   - issuer: for credentials that are tokens of the attempt.
   public init(
     trust: Broker.TrustRoots = .system, resolver: any NameResolver = SystemResolver(),
-    keeper: CredentialKeeper? = nil, logger: Logger
+    keeper: CredentialKeeper? = nil, issuer: TokenIssuer? = nil, logger: Logger
   ) {
+    self.issuer = issuer
     self.trust = trust
     self.resolver = resolver
     self.keeper = keeper

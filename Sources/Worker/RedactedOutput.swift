@@ -5,23 +5,23 @@ import Sandbox
 struct RedactedOutput {
   private var redactor: Redactor
   private var streams: [String: RedactedStream] = [:]
-  private var known: Int
+  private var generation: Int
 
   /// - Throws: `CredentialError` where there are more secrets than can be looked for; then nothing may be stored.
-  init(_ secrets: [(name: String, secret: Secret)]) throws(CredentialError) {
-    redactor = try Redactor(secrets)
-    known = secrets.count
+  init(_ confidential: AttemptCredentials.Confidential) throws(CredentialError) {
+    redactor = try Redactor(confidential.secrets)
+    generation = confidential.generation
   }
 
-  /// - Parameter secrets: all of them by now; what was rotated meanwhile is looked for from here on.
+  /// - Parameter confidential: as of now; what was rotated meanwhile is looked for from here on.
   mutating func push(
-    _ chunk: OutputChunk, _ secrets: [(name: String, secret: Secret)]
+    _ chunk: OutputChunk, _ confidential: AttemptCredentials.Confidential
   ) throws(CredentialError) -> [OutputChunk] {
     var ready: [OutputChunk] = []
-    if secrets.count != known {
+    if confidential.generation != generation {
       ready = finish()
-      redactor = try Redactor(secrets)
-      known = secrets.count
+      redactor = try Redactor(confidential.secrets)
+      generation = confidential.generation
     }
     let bytes = streams[chunk.stream, default: redactor.stream()].push(chunk.bytes)
     if !bytes.isEmpty { ready.append(OutputChunk(stream: chunk.stream, bytes: bytes)) }

@@ -3,6 +3,7 @@ import Broker
 import Credentials
 import Crypto
 import Foundation
+import Identity
 import Jobs
 import Logging
 import Policies
@@ -32,6 +33,12 @@ struct WorkerOptions: ParsableArguments {
     name: .customLong("credentials"),
     help: "File (YAML or JSON) of the credentials that grants may name, and who may use each. Default: none.")
   var credentials: String?
+
+  @Option(help: "URL of the issuer in whose name this worker makes tokens of attempts. Default: it makes none.")
+  var issuer: String?
+
+  @Option(name: .customLong("issuer-keys"), help: "Directory of that issuer's keys (cordon issuer init).")
+  var issuerKeys: String?
 
   @Option(
     name: .customLong("egress-trust"),
@@ -102,8 +109,20 @@ struct WorkerOptions: ParsableArguments {
         throw Failure(.usage, "--credentials \(credentials): \(error)")
       }
     }
+    var tokens: TokenIssuer?
+    switch (issuer, issuerKeys) {
+    case (let issuer?, let keys?):
+      do {
+        let url = try IssuerURL(issuer)
+        tokens = TokenIssuer(
+          url: url, trustDomain: try TrustDomain(url.host), keys: KeyDirectory(path: Installation.absolute(keys)))
+      } catch { throw Failure(.usage, "--issuer \(issuer): \(error)") }
+    case (nil, nil): break
+    default: throw Failure(.usage, "--issuer and --issuer-keys: give both or neither")
+    }
     let service = EgressService(
-      trust: egressTrust.map { .file(Installation.absolute($0)) } ?? .system, keeper: keeper, logger: logger())
+      trust: egressTrust.map { .file(Installation.absolute($0)) } ?? .system, keeper: keeper, issuer: tokens,
+      logger: logger())
     if egressTrust != nil {
       do { try service.check() } catch { throw Failure(.usage, "--egress-trust \(egressTrust ?? ""): \(error)") }
     }

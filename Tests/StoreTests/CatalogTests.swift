@@ -127,6 +127,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "append_egress: worker",
         "append_log: worker",
         "apply_retention: operator worker",
+        "attempt_identity: worker",
         "attempt_is_live: introspector",
         "attempt_published: worker",
         "audit_events: auditor operator",
