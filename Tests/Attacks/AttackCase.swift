@@ -40,6 +40,8 @@ enum Payload: Sendable {
   /// Behind `observe.py`, which keeps the book of what was met.
   case python(String)
   case bash(String)
+  /// Python behind `observe.py` and `reach.py`, which knows the doors of a cell with grants.
+  case egress(String)
   /// A file of `Payloads`, by name; Python ones behind `observe.py` as well.
   case file(String)
   /// A command without an interpreter; `arguments` follow.

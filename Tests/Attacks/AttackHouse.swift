@@ -14,6 +14,8 @@ struct AttackHouse: Sendable {
   let directory: String
   /// The queue it serves.
   let queue: String
+  /// What its jobs may be allowed to reach; nil where the worker has no credentials and finds no such name.
+  let upstream: Upstream?
   /// As whoever enqueues.
   let client: Pool
   /// As the cluster's superuser, who sees every row.
@@ -23,7 +25,9 @@ struct AttackHouse: Sendable {
   /// a careless unit makes them: neither an execve nor a change of uid empties that set.
   static let secret = (name: "CORDON_ATTACK_SECRET", value: "environment-\(UUID().uuidString)")
 
-  init(slots: Int, options: [String] = []) async throws {
+  /// - Parameter upstream: for root's worker, with a policy that grants what `Granted` says.
+  init(slots: Int, options: [String] = [], upstream: Upstream? = nil) async throws {
+    self.upstream = upstream
     if WorkerUser.isOrdinary {
       house = try await House(slots: 1, options: ["--pool", "0"])
       house.openSocket()
@@ -36,8 +40,10 @@ struct AttackHouse: Sendable {
       worker = try Self.worker(of: house, user, directory, ["--queue", queue, "--slots", String(slots)] + options)
     } else {
       house = try await House(
-        slots: slots, options: options, environment: [Self.secret.name: Self.secret.value],
-        through: ["/usr/bin/setpriv", "--inh-caps", Self.inheritable])
+        slots: slots, options: options + (upstream.map(Granted.options) ?? []),
+        environment: [Self.secret.name: Self.secret.value],
+        through: ["/usr/bin/setpriv", "--inh-caps", Self.inheritable] + (upstream?.through ?? []))
+      if let upstream { try await house.amendPolicy(Granted.policy(upstream)) }
       (worker, user, directory, queue) = (await house.up, nil, house.directory.path, "default")
     }
     client = Pool(ConnectionSettings(house.tool.url), maximum: 12)
@@ -135,6 +141,15 @@ struct AttackHouse: Sendable {
       if try row.get("stream", as: String.self) == "stdout" { stdout += bytes } else { stderr += bytes }
     }
     return (String(decoding: stdout, as: UTF8.self), String(decoding: stderr, as: UTF8.self))
+  }
+
+  /// What was decided about a job's connections and requests, in order.
+  func ledger(_ job: String) async throws -> [JSONValue] {
+    let statement = Statement(
+      name: "attack-ledger", sql: "SELECT line FROM cordon.egress_line WHERE job = $1::text::uuid ORDER BY seq")
+    return try await superuser.query(statement, [Parameter(job)]).map {
+      try JSONDecoder().decode(JSONValue.self, from: Data(try $0.get("line", as: String.self).utf8))
+    }
   }
 
   /// Runs the specification to its end.

@@ -48,7 +48,7 @@ enum AttackRuntime {
 extension Payload {
   var isPython: Bool {
     switch self {
-    case .python: true
+    case .python, .egress: true
     case .file(let name): name.hasSuffix(".py")
     case .bash, .command: false
     }

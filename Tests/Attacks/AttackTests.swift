@@ -19,6 +19,9 @@ import Testing
   @Test("on operation", arguments: Catalogue.selected(Catalogue.operation))
   func operation(_ attack: AttackCase) async throws { try await report(attack) }
 
+  @Test("on the network and its only exit", arguments: Catalogue.selected(Catalogue.network))
+  func network(_ attack: AttackCase) async throws { try await report(attack) }
+
   @Test("every entry of the list has a case or a reason, and no id is used twice")
   func coverage() {
     let covered = Set(Catalogue.all.map { String($0.id.prefix(5)) })

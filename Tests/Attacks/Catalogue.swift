@@ -7,10 +7,11 @@ enum Catalogue {
   static let processes: [AttackCase] = ProcessCases.all + ProgramCases.all + ResourceCases.all + FleetCases.processes
   static let kernel: [AttackCase] = CallCases.all + KernelCases.all + HostCases.all + EnumerationCases.all
   static let operation: [AttackCase] = FleetCases.operation + RequestCases.all
-  static let all: [AttackCase] = filesystem + processes + kernel + operation
+  static let network: [AttackCase] = NetworkCases.all + EgressCases.all
+  static let all: [AttackCase] = filesystem + processes + kernel + operation + network
 
-  /// What of the list of attacks concerns a host: its files and outputs, its processes and resources, its kernel, and
-  /// of operations what a worker does.
+  /// What of the list of attacks concerns a host: its files and outputs, its processes and resources, its kernel, of operations what a
+  /// worker does, and of the network what takes a whole system to show. What one part decides by itself, its own tests show.
   static let required = [
     "FS-01", "FS-02", "FS-03", "FS-04", "FS-05", "FS-06", "FS-07", "FS-08", "FS-10", "FS-11", "FS-13", "FS-14", "FS-15",
     "FS-16", "FS-18", "FS-19", "FS-21", "FS-22", "FS-23", "FS-24", "FS-25", "FS-26", "FS-27", "FS-28", "FS-30", "FS-31",
@@ -20,13 +21,15 @@ enum Catalogue {
     "KS-01", "KS-02", "KS-03", "KS-04", "KS-05", "KS-06", "KS-07", "KS-08", "KS-09", "KS-10", "KS-11", "KS-12", "KS-13",
     "KS-15", "KS-16", "KS-17", "KS-20", "KS-21", "KS-22", "KS-23", "KS-25", "KS-26", "KS-28", "KS-29",
     "OP-01", "OP-02", "OP-03", "OP-05", "OP-06", "OP-07", "OP-09", "OP-10",
+    "NW-01", "NW-02", "NW-03", "NW-05", "NW-06", "NW-10", "NW-11", "NW-12", "NW-13", "NW-15", "NW-17", "NW-21", "NW-22",
+    "NW-23", "NW-25", "NW-26", "NW-27", "NW-29", "NW-37", "NW-39",
   ]
 
   /// Cases that the environment variable `CORDON_ATTACKS` names (`FS-01,KS-13`), for a look at single ones and for
   /// `ops/mutate`; all of them otherwise.
   static let selected: [AttackCase] = {
     let concerned = all.filter(AttackRuntime.concerns)
-    let possible = WorkerUser.isOrdinary ? concerned.filter { WorkerUser.leftOut[$0.id] == nil } : concerned
+    let possible = WorkerUser.isOrdinary ? concerned.filter { !WorkerUser.leavesOut($0) } : concerned
     guard let wanted = ProcessInfo.processInfo.environment["CORDON_ATTACKS"] else { return possible }
     let ids = Set(wanted.split(separator: ",").map(String.init))
     return possible.filter { ids.contains($0.id) || ids.contains(String($0.id.prefix(5))) }

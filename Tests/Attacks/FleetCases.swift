@@ -22,16 +22,16 @@ enum FleetCases {
 
   /// The shortest there is, so that little time is spent with waiting for its end; a worker gives a statement half of
   /// it. Only where it has to end: a busy host may lose it otherwise.
-  private static let lease = ["--lease", "\(Int(2 * patience))s"]
+  static let lease = ["--lease", "\(Int(2 * patience))s"]
   /// Of the next worker, which keeps its own.
   private static let longerLease = ["--lease", "\(Int(6 * patience))s"]
 
   /// A house of its own, ended however the body ends. What it leaves on the host is looked at when it is gone.
   static func withHouse(
-    _ verdict: inout Verdict, slots: Int = 1, options: [String] = [],
+    _ verdict: inout Verdict, slots: Int = 1, options: [String] = [], upstream: Upstream? = nil,
     _ body: (AttackHouse, inout Verdict) async throws -> Void
   ) async throws {
-    let house = try await AttackHouse(slots: slots, options: options)
+    let house = try await AttackHouse(slots: slots, options: options, upstream: upstream)
     let wardens = house.wardens()
     do {
       try await body(house, &verdict)

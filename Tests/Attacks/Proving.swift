@@ -16,7 +16,8 @@ struct Proving: Sendable {
   static func run(_ cases: [AttackCase]) async throws -> [String: [String]] {
     guard !cases.isEmpty else { return [:] }
     if WorkerUser.isOrdinary { WorkerUser.printLeftOut() }
-    let house = try await AttackHouse(slots: atOnce + 2)
+    let house = try await AttackHouse(
+      slots: atOnce + 2, upstream: WorkerUser.isOrdinary ? nil : try Granted.upstream.get())
     try await AttackRuntime.prepare(house)
     let proving = Proving(attackHouse: house, host: try await CleanHost(house))
     var failures: [String: [String]] = [:]

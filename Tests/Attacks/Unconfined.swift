@@ -68,7 +68,7 @@ struct Unconfined {
       return ["/usr/bin/python3", "-I", "-B", "-u", try program(text, "main.py")] + arguments
     case .bash(let text): return ["/usr/bin/bash", "--noprofile", "--norc", try program(text, "main.sh")] + arguments
     case .command(let words): return words + arguments
-    case .file: preconditionFailure("a file is resolved")
+    case .file, .egress: preconditionFailure("a file is resolved")
     }
   }
 }
@@ -80,6 +80,7 @@ extension Payload {
   func resolved() throws -> Payload {
     switch self {
     case .python(let text): return .python(try Self.text("observe.py") + text + "\nend()\n")
+    case .egress(let text): return try Payload.python(try Self.text("reach.py") + text).resolved()
     case .file(let name):
       let text = try Self.text(name)
       return name.hasSuffix(".py") ? try Payload.python(text).resolved() : .bash(text)
@@ -103,7 +104,7 @@ extension Payload {
     case .command(let command):
       members["runtime"] = .string("exec")
       members["argv"] = .array(command.map(JSONValue.string) + words)
-    case .file: preconditionFailure("a file is resolved")
+    case .file, .egress: preconditionFailure("a file is resolved")
     }
     return members
   }

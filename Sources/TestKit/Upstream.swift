@@ -1,19 +1,21 @@
 import Foundation
-import Postgres
 import Synchronization
-import TestKit
 
 /// Servers outside of every cell, on addresses of this host's loopback interface, and names that lead to them for whoever is started
-/// `through` it. They say what they were asked.
-final class Upstream: Sendable {
+/// `through` it. They say what they were asked, and so does the name server that is asked for every other name.
+public final class Upstream: Sendable {
+  /// What all of their addresses begin with; `127.0.78.1` is the private one of network `127.0.77`.
+  public let network: String
+  /// The secret of the credential `index`.
+  public let token: String
   private let directory: URL
   private let server: Child
 
   /// `GET /slow` is an answer that never ends; whoever gets one counts in `open`. On port 7 of an address of its own everything
   /// comes back.
   private static let program = #"""
-    import http.server, socketserver, ssl, sys, threading, time
-    place, lock, open_now = sys.argv[1], threading.Lock(), 0
+    import http.server, os, socket, socketserver, ssl, sys, threading, time
+    place, network, outside, lock, open_now = *sys.argv[1:4], threading.Lock(), 0
     def note(line):
         with lock, open(place + "/seen", "a") as f: f.write(line + "\n")
     def count(change):
@@ -21,7 +23,7 @@ final class Upstream: Sendable {
         with lock:
             open_now += change
             with open(place + "/open.new", "w") as f: f.write(str(open_now))
-        import os; os.replace(place + "/open.new", place + "/open")
+        os.replace(place + "/open.new", place + "/open")
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         def do_GET(self):
@@ -31,7 +33,7 @@ final class Upstream: Sendable {
             body = (line + "\n").encode()
             self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
             self.wfile.write(body)
-        do_POST = do_GET
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
         def slow(self):
             self.send_response(200); self.send_header("Content-Length", str(1 << 40)); self.end_headers()
             count(1)
@@ -52,22 +54,38 @@ final class Upstream: Sendable {
         context.load_cert_chain(f"{place}/{name}.pem", f"{place}/{name}.key")
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    for address, port, name in [("127.0.77.1", 443, "index.internal"), ("127.0.77.1", 8443, "index.internal"),
-                                ("127.0.77.2", 443, "other.internal"), ("127.0.77.3", 443, "seen.internal"),
-                                ("127.0.78.1", 443, "private.internal")]: serve(address, port, name)
-    echo = socketserver.ThreadingTCPServer(("127.0.77.4", 7), Echo)
+    for address, port, name in [(network + ".1", 443, "index.internal"), (network + ".1", 8443, "index.internal"),
+                                (network + ".2", 443, "other.internal"), (network + ".3", 443, "seen.internal"),
+                                (network + ".5", 443, "fading.internal"),
+                                (outside + ".1", 443, "private.internal")]: serve(address, port, name)
+    echo = socketserver.ThreadingTCPServer((network + ".4", 7), Echo)
     threading.Thread(target=echo.serve_forever, daemon=True).start()
+    def names():
+        asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        asked.bind((network + ".53", 53))
+        while True:
+            query, client = asked.recvfrom(4096)
+            labels, at = [], 12
+            while query[at]:
+                labels.append(query[at + 1:at + 1 + query[at]].decode("latin1"))
+                at += 1 + query[at]
+            note("name " + ".".join(labels).lower())
+            # No such name (RFC 1035, 4.1.1): an answer, no error but 3, and the question as it was.
+            asked.sendto(query[:2] + bytes([0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]) + query[12:at + 5], client)
+    threading.Thread(target=names, daemon=True).start()
     count(0)
     threading.Event().wait()
     """#
 
   private static let hosts = """
     127.0.0.1 localhost
-    127.0.77.1 index.internal
-    127.0.77.2 other.internal
-    127.0.77.3 seen.internal
-    127.0.77.4 raw.internal
-    127.0.78.1 private.internal
+    NETWORK.1 index.internal
+    NETWORK.2 other.internal
+    NETWORK.3 seen.internal
+    NETWORK.4 raw.internal
+    NETWORK.5 fading.internal
+    OUTSIDE.1 private.internal
+    169.254.169.254 metadata.internal
 
     """
 
@@ -77,9 +95,17 @@ final class Upstream: Sendable {
       queues: [default]
       source: {file: PLACE/token}
       inject: {bearer: true}
+    fading:
+      tenants: [local]
+      queues: [default]
+      source: {file: PLACE/fading}
+      inject: {bearer: true}
     """
 
-  init() throws {
+  /// - Parameter net: the third part of all addresses but one, which has the next; two that live at once need two of them.
+  public init(net: Int = 77, token: String = "token-1234567890") throws {
+    (network, self.token) = ("127.0.\(net)", token)
+    let outside = "127.0.\(net + 1)"
     directory = URL(fileURLWithPath: "/var/tmp/cordon-upstream-\(UUID().uuidString)")
     let path = directory.path
     try FileManager.default.createDirectory(
@@ -91,15 +117,17 @@ final class Upstream: Sendable {
       else { throw Problem("cannot write \(name)") }
     }
     try write("upstream.py", Self.program)
-    try write("hosts", Self.hosts)
-    try write("token", "token-1234567890\n", mode: 0o600)
+    try write("hosts", Self.hosts.replacing("NETWORK", with: network).replacing("OUTSIDE", with: outside))
+    try write("resolv.conf", "nameserver \(network).53\n")
+    try write("token", token + "\n", mode: 0o600)
+    try write("fading", "fading-\(UUID().uuidString)\n", mode: 0o600)
     try write("credentials.yaml", Self.credentials.replacing("PLACE", with: path))
     try write(
       "certificates.sh",
       """
       cd "$1" && curve="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
       openssl req -x509 $curve -keyout ca.key -out ca.pem -days 2 -subj /CN=upstream 2>/dev/null
-      for name in index other seen private; do
+      for name in index other seen fading private; do
         openssl req $curve -keyout $name.internal.key -out $name.csr -subj /CN=$name.internal 2>/dev/null
         echo "subjectAltName=DNS:$name.internal" > $name.ext
         openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out $name.internal.pem -days 2 \
@@ -113,7 +141,7 @@ final class Upstream: Sendable {
     }
     let certificates = try start(["/bin/bash", path + "/certificates.sh", path])
     while certificates.isRunning { usleep(5_000) }
-    server = try start(["/usr/bin/python3", "-I", path + "/upstream.py", path])
+    server = try start(["/usr/bin/python3", "-I", path + "/upstream.py", path, network, outside])
     let end = ContinuousClock.now + .seconds(20)
     while !FileManager.default.fileExists(atPath: path + "/open") {
       guard server.isRunning, ContinuousClock.now < end else {
@@ -125,21 +153,22 @@ final class Upstream: Sendable {
     atexitRemoving(pid, place)
   }
 
-  func path(_ name: String) -> String { directory.appending(path: name).path }
+  public func path(_ name: String) -> String { directory.appending(path: name).path }
 
   /// Gives a command the names of these servers.
-  var through: [String] {
+  public var through: [String] {
     [
       "/usr/bin/unshare", "-m", "--propagation", "private", "/bin/sh", "-c",
-      "mount --bind \(path("hosts")) /etc/hosts && exec \"$@\"", "sh",
+      "mount --bind \(path("hosts")) /etc/hosts && mount --bind \(path("resolv.conf")) /etc/resolv.conf && exec \"$@\"",
+      "sh",
     ]
   }
 
-  /// What they were asked: method, path, Authorization and Cookie, a line each.
-  func seen() -> String { (try? String(contentsOfFile: path("seen"), encoding: .utf8)) ?? "" }
+  /// What they were asked, a line each: method, path, Authorization and Cookie; the word `name` and the name.
+  public func seen() -> String { (try? String(contentsOfFile: path("seen"), encoding: .utf8)) ?? "" }
 
   /// Answers that are under way.
-  func open() -> Int { (try? String(contentsOfFile: path("open"), encoding: .utf8)).flatMap { Int($0) } ?? 0 }
+  public func open() -> Int { (try? String(contentsOfFile: path("open"), encoding: .utf8)).flatMap { Int($0) } ?? 0 }
 }
 
 /// Ends what a test process has left; one of them serves all tests.
@@ -151,60 +180,6 @@ private func atexitRemoving(_ pid: pid_t, _ directory: URL) {
     for (pid, directory) in leftovers.withLock({ $0 }) {
       kill(pid, SIGKILL)
       try? FileManager.default.removeItem(at: directory)
-    }
-  }
-}
-
-/// A database's superuser.
-struct Connecting {
-  private let pool: Pool
-
-  init(_ url: String) async throws { pool = Pool(ConnectionSettings(url), maximum: 1) }
-
-  func run(_ script: String) async throws {
-    for text in script.split(separator: ";") {
-      _ = try await pool.query(Statement(name: "as superuser \(text.hashValue)", sql: String(text)), [])
-    }
-  }
-
-  func column(_ sql: String) async throws -> [Int32] {
-    try await pool.query(Statement(name: "look", sql: sql), []).map { try $0.get(at: 0, as: Int32.self) }
-  }
-}
-
-/// A server that answers nobody any more: it and every session of a house's worker stand still.
-final class Silence: Sendable {
-  private let house: House
-  private let stopped = Stopped()
-
-  init(of house: House) throws { self.house = house }
-
-  func begin() async throws {
-    let boss = try await Connecting(house.superuser)
-    let sessions = try await boss.column("SELECT pid FROM pg_stat_activity WHERE usename = 'cordon_local_worker'")
-    guard let first = sessions.first,
-      let status = try? String(contentsOfFile: "/proc/\(first)/status", encoding: .utf8),
-      let line = status.split(separator: "\n").first(where: { $0.hasPrefix("PPid:") }),
-      let server = Int32(line.dropFirst(5).trimmingCharacters(in: .whitespaces))
-    else { throw Problem("no session of the worker") }
-    // The server first: a worker whose sessions hang opens another one.
-    for process in [server] + sessions { kill(process, SIGSTOP) }
-    stopped.add([server] + sessions)
-  }
-
-  func end() { stopped.goOn() }
-}
-
-private final class Stopped: @unchecked Sendable {
-  private let lock = NSLock()
-  private var processes: [Int32] = []
-
-  func add(_ more: [Int32]) { lock.withLock { processes += more } }
-
-  func goOn() {
-    lock.withLock {
-      for process in processes { kill(process, SIGCONT) }
-      processes = []
     }
   }
 }
