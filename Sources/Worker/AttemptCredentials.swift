@@ -79,6 +79,13 @@ final class AttemptCredentials: CredentialProvider {
     var secrets: [(name: String, secret: Secret)]
   }
 
+  /// What a job says, without what it may have been sent back.
+  /// - Throws: `CredentialError` where there are more secrets than can be looked for; then nothing may be stored.
+  func redact(_ document: JSONValue) throws(CredentialError) -> JSONValue {
+    let secrets = confidential
+    return secrets.isEmpty ? document : try Redactor(secrets).redact(document)
+  }
+
   /// Ends what was made for the attempt.
   func end() async throws { try await keeper.end(attempt) }
 

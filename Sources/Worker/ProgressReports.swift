@@ -13,9 +13,13 @@ extension Worker {
       try? await Task.sleep(for: ProgressReport.interval)
       var changed: [(claim: Claim, report: JSONValue)] = []
       for (token, cell) in cells {
-        guard let entry = roster.entries[token], let report = await cell.progress(), report != said[token] else {
-          continue
+        guard let entry = roster.entries[token], var report = await cell.progress() else { continue }
+        if let credentials = egress[token]?.credentials {
+          // What could not be looked through is not said.
+          guard let clean = try? credentials.redact(report) else { continue }
+          report = clean
         }
+        guard report != said[token] else { continue }
         changed.append((entry.claim, report))
       }
       said = said.filter { cells[$0.key] != nil }
