@@ -22,6 +22,9 @@ import Testing
   @Test("on the network and its only exit", arguments: Catalogue.selected(Catalogue.network))
   func network(_ attack: AttackCase) async throws { try await report(attack) }
 
+  @Test("on credentials", arguments: Catalogue.selected(Catalogue.credentials))
+  func credentials(_ attack: AttackCase) async throws { try await report(attack) }
+
   @Test("every entry of the list has a case or a reason, and no id is used twice")
   func coverage() {
     let covered = Set(Catalogue.all.map { String($0.id.prefix(5)) })

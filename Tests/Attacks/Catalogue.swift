@@ -8,7 +8,8 @@ enum Catalogue {
   static let kernel: [AttackCase] = CallCases.all + KernelCases.all + HostCases.all + EnumerationCases.all
   static let operation: [AttackCase] = FleetCases.operation + RequestCases.all
   static let network: [AttackCase] = NetworkCases.all + EgressCases.all
-  static let all: [AttackCase] = filesystem + processes + kernel + operation + network
+  static let credentials: [AttackCase] = CredentialCases.all
+  static let all: [AttackCase] = filesystem + processes + kernel + operation + network + credentials
 
   /// What of the list of attacks concerns a host: its files and outputs, its processes and resources, its kernel, of operations what a
   /// worker does, and of the network what takes a whole system to show. What one part decides by itself, its own tests show.
@@ -23,6 +24,7 @@ enum Catalogue {
     "OP-01", "OP-02", "OP-03", "OP-05", "OP-06", "OP-07", "OP-09", "OP-10",
     "NW-01", "NW-02", "NW-03", "NW-05", "NW-06", "NW-10", "NW-11", "NW-12", "NW-13", "NW-15", "NW-17", "NW-21", "NW-22",
     "NW-23", "NW-25", "NW-26", "NW-27", "NW-29", "NW-37", "NW-39",
+    "CR-01", "CR-02", "CR-04", "CR-05", "CR-06", "CR-13", "CR-16", "CR-19",
   ]
 
   /// Cases that the environment variable `CORDON_ATTACKS` names (`FS-01,KS-13`), for a look at single ones and for
@@ -47,6 +49,7 @@ enum NotApplicable {
 
   /// Parts of covered entries for which there is nothing to attack yet.
   static let parts: [String: String] = [
+    "CR-04": "a job is given no placeholders: its worker adds the credential to the request itself",
     "FS-11": "the mode that a job gave is normalised; the record has no field for the original one",
     "FS-22": "artifacts are exported as files of a directory; there is no archive",
     "FS-23": "Cordon unpacks no archive; what a job unpacks, it unpacks inside its cell",
