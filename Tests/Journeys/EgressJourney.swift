@@ -21,7 +21,7 @@ struct EgressJourney {
           "--lease", "6s", "--credentials", upstream.path("credentials.yaml"), "--egress-trust",
           upstream.path("ca.pem"),
         ], through: upstream.through)
-      try await grant(Self.grants)
+      try await house.grant(Self.grants)
     }
 
     static let grants = """
@@ -36,36 +36,6 @@ struct EgressJourney {
        "private": {"host": "private.internal", "port": 443, "mode": "opaque"},
        "secret": {"host": "secret.internal", "port": 443, "mode": "http", "allow": [], "credential": "nobody"}}
       """
-
-    func grant(_ grants: String) async throws {
-      let tool = house.tool
-      guard var members = try await tool.run(["policy", "show", "--json"]).json()["document"]?.object else {
-        throw Problem("no policy")
-      }
-      members["grants"] = try JSONDecoder().decode(JSONValue.self, from: Data(grants.utf8))
-      let set = try await Tool(url: house.superuser).run(
-        ["policy", "set", "-"], stdin: Array(try JSONEncoder().encode(JSONValue.object(members))))
-      guard set.status == 0 else { throw Problem(set.stderr) }
-    }
-
-    /// Runs a script and returns its record, what it printed, and its ledger.
-    func run(
-      _ script: String, grants: [String]
-    ) async throws -> (record: JSONValue, text: String, ledger: [JSONValue]) {
-      let job = try await house.tool.enqueue(
-        grants.flatMap { ["--grant", $0] } + ["--runtime", "bash", "--code", script])
-      let record = try await house.tool.wait(for: job) { $0["state"] == .string("finished") }
-      let text = try await house.tool.run(["logs", job]).text
-      return (record, text, try await ledger(job))
-    }
-
-    func ledger(_ job: String) async throws -> [JSONValue] {
-      let answer = try await house.tool.run(["egress", "--json", job])
-      guard answer.status == 0 else { throw Problem(answer.stderr) }
-      return try answer.text.split(separator: "\n").map {
-        try JSONDecoder().decode(JSONValue.self, from: Data($0.utf8))
-      }
-    }
   }
 
   @Test(
@@ -85,7 +55,7 @@ struct EgressJourney {
       printf 'echo me' | timeout 5 bash -c 'exec 3<>/dev/tcp/raw.internal/7; cat >&3; head -c 7 <&3'; echo
       env | grep -ci 'token-1234567890\\|bearer'; true
       """
-    let (record, text, ledger) = try await place.run(script, grants: ["index", "opaque", "seen", "raw"])
+    let (record, text, ledger) = try await place.house.run(script, grants: ["index", "opaque", "seen", "raw"])
     #expect(record["outcome"] == .string("succeeded"))
     #expect(
       text == """
@@ -116,7 +86,7 @@ struct EgressJourney {
   @Test("a name that leads to a private address no block was listed for is not dialled, and the ledger says so")
   func privateAddress() async throws {
     let place = try await Place.shared.value
-    let (_, text, ledger) = try await place.run(
+    let (_, text, ledger) = try await place.house.run(
       "curl -sS -m 5 https://private.internal/ >/dev/null 2>&1; echo $?", grants: ["private"])
     #expect(text != "0\n")
     let denied = ledger.first { $0["decision"] == .string("denied") }
@@ -127,7 +97,7 @@ struct EgressJourney {
   @Test("a credential that its worker has not is a refusal, before anything runs")
   func noCredential() async throws {
     let place = try await Place.shared.value
-    let (record, text, _) = try await place.run("echo ran", grants: ["secret"])
+    let (record, text, _) = try await place.house.run("echo ran", grants: ["secret"])
     #expect(record["outcome"] == .string("refused") && text.isEmpty)
     #expect(record["reason"]?.string?.contains("credential 'nobody'") == true, "\(record)")
   }
@@ -135,7 +105,7 @@ struct EgressJourney {
   @Test("a job without grants has no network at all beside one that has")
   func none() async throws {
     let place = try await Place.shared.value
-    let (record, text, ledger) = try await place.run(
+    let (record, text, ledger) = try await place.house.run(
       "curl -sS -m 5 http://index.internal/simple/x 2>&1 | cut -c1-30; (exec 3<>/dev/tcp/127.0.0.2/80) 2>&1 | grep -q ermitted && echo refused",
       grants: [])
     #expect(text == "curl: (6) Could not resolve ho\nrefused\n", "\(text)")
@@ -159,7 +129,7 @@ struct EgressJourney {
     let began = ContinuousClock.now
     switch how {
     case "policy":
-      try await place.grant(
+      try await place.house.grant(
         Place.grants.replacing(#""listen": 81, "allow": ["GET /**"]"#, with: #""listen": 81, "allow": []"#))
     case "cancel": _ = try await house.tool.run(["cancel", job])
     default: #expect(try await boss.run(["revoke", "job", job, "--mode", how, "--reason", "test"]).status == 0)
@@ -169,17 +139,17 @@ struct EgressJourney {
     print("egress cut by \(how): \(took)")
     #expect(took < .seconds(3 * patience))
     if how == "freeze" { _ = try await boss.run(["revocations", "lift", "job", job]) }
-    if how == "policy" { try await place.grant(Place.grants) }
+    if how == "policy" { try await place.house.grant(Place.grants) }
     _ = try await house.tool.run(["cancel", job])
     _ = try await house.tool.wait(for: job) { $0["state"] == .string("finished") }
-    let rules = try await place.ledger(job).compactMap { $0["rule"]?.string }
+    let rules = try await place.house.ledger(job).compactMap { $0["rule"]?.string }
     #expect(rules.contains { $0.hasPrefix("cut: ") }, "\(rules)")
   }
 
   @Test("a ledger that somebody changed, or that lacks its end, is found out by whoever has it")
   func verified() async throws {
     let place = try await Place.shared.value
-    let (record, _, ledger) = try await place.run("curl -s http://index.internal/no", grants: ["index"])
+    let (record, _, ledger) = try await place.house.run("curl -s http://index.internal/no", grants: ["index"])
     let job = try #require(record["job"]?.string)
     #expect(ledger.count == 1)
     let whole = try await place.house.tool.run(["egress", job])
@@ -213,10 +183,7 @@ struct EgressJourney {
         place.upstream.path("ca.pem"),
       ], through: place.upstream.through)
     let silent = try Silence(of: house)
-    var members = try #require(try await house.tool.run(["policy", "show", "--json"]).json()["document"]?.object)
-    members["grants"] = try JSONDecoder().decode(JSONValue.self, from: Data(Place.grants.utf8))
-    _ = try await Tool(url: house.superuser).run(
-      ["policy", "set", "-"], stdin: Array(try JSONEncoder().encode(JSONValue.object(members))))
+    try await house.grant(Place.grants)
     let marker = "/simple/silence-\(UUID().uuidString.prefix(8).lowercased())"
     let script = "while :; do curl -s -o /dev/null http://index.internal\(marker); sleep 0.2; done"
     let job = try await house.tool.enqueue(["--grant", "index", "--runtime", "bash", "--code", script])
