@@ -3,6 +3,7 @@ import Credentials
 import Destinations
 import FoundationEssentials
 import Jobs
+import Logging
 import Store
 import Synchronization
 
@@ -11,7 +12,10 @@ import Synchronization
 final class AttemptCredentials: CredentialProvider {
   private let keeper: CredentialKeeper
   private let attempt: CredentialAttempt
+  private let logger: Logger
   private let seen = Mutex(Seen())
+  /// Why there was none, each reason once: a job may ask without end.
+  private let said = Mutex<Set<String>>([])
 
   /// Secrets that were given out, with the credential and the version that they were of.
   private struct Seen {
@@ -30,10 +34,12 @@ final class AttemptCredentials: CredentialProvider {
 
   /// - Parameter tokens: makes a token of the attempt for an audience.
   init(
-    keeper: CredentialKeeper, claim: Claim, tokens: (@Sendable (String) async throws(CredentialError) -> Secret)?
+    keeper: CredentialKeeper, claim: Claim, logger: Logger,
+    tokens: (@Sendable (String) async throws(CredentialError) -> Secret)?
   ) {
     self.tokens = tokens
     self.keeper = keeper
+    self.logger = logger
     let longest = Duration.milliseconds(claim.limits.wallMilliseconds + claim.limits.graceMilliseconds)
     attempt = CredentialAttempt(
       job: claim.job.description, attempt: claim.attempt, token: claim.token, tenant: claim.tenant, queue: claim.queue,
@@ -91,7 +97,16 @@ final class AttemptCredentials: CredentialProvider {
 
   private func issue(_ name: String) async throws(CredentialError) -> IssuedCredential {
     if let kept = seen.withLock({ $0.tokens[name] }), .now - kept.at < Self.tokenReuse { return kept.issued }
-    let issued = try await keeper.credential(name, for: attempt, tokens: tokens)
+    let issued: IssuedCredential
+    do {
+      issued = try await keeper.credential(name, for: attempt, tokens: tokens)
+    } catch {
+      // Neither the job nor its ledger is told: the reason names what only whoever runs this worker may know.
+      if said.withLock({ $0.insert(error.description).inserted }) {
+        logger.warning("a credential cannot be had", metadata: ["error": "\(error)"])
+      }
+      throw error
+    }
     seen.withLock { seen in
       if case .workloadToken? = keeper.definitions[name]?.source { seen.tokens[name] = (issued, .now) }
       guard !seen.secrets.contains(where: { $0.name == name && $0.version == issued.version }) else { return }

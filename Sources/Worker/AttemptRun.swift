@@ -94,7 +94,7 @@ struct AttemptRun: Sendable {
   private func perform(
     _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage?
   ) async throws -> End {
-    let credentials = egress.keeper.map { AttemptCredentials(keeper: $0, claim: claim, tokens: tokens) }
+    let credentials = egress.keeper.map { AttemptCredentials(keeper: $0, claim: claim, logger: logger, tokens: tokens) }
     let end: End
     do {
       end = try await perform(specification, terms, stage, credentials)

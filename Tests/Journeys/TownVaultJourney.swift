@@ -9,6 +9,7 @@ extension TownJourneys {
     let place = try await TownHouse.shared.value
     let (vault, secrets, path) = (place.vault, place.secrets, TownHouse.Secrets.turningPath)
     let (mark, before) = ("turning-\(UUID().uuidString)", try place.vault.requests().count)
+    let saidBefore = await place.house.up.stderr.count
     let script = """
       while :; do curl -s -A \(mark) -o /dev/null -w '%{http_code}\\n' http://pypi.internal/simple/greeting/; sleep 0.1; done
       """
@@ -53,6 +54,11 @@ extension TownJourneys {
     #expect(
       ledger.denials.contains(
         #"grant "turning": its credential turning could not be had, and nothing is sent without it"#))
+    // The job is not told why; whoever runs the worker is, once each.
+    let said = String(await place.house.up.stderr.dropFirst(saidBefore))
+    for reason in ["the latest version is deleted or destroyed", "Vault refuses the token"] {
+      #expect(said.components(separatedBy: reason).count == 2 && !text.contains(reason), "\(reason)")
+    }
     #expect(try vault.requests().count > before + 3, "control: Vault was asked")
     #expect(record["outcome"] == .string("cancelled"))
     try await place.expectNoSecret(in: record)
