@@ -204,6 +204,22 @@ let package = Package(
       ],
       swiftSettings: settings, plugins: ["EmbedSQL"]),
 
+    .executableTarget(
+      name: "EgressBench",
+      dependencies: [
+        "BenchReport", "Broker", "Destinations", "Jobs",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "NIOTLS", package: "swift-nio"),
+        .product(name: "X509", package: "swift-certificates"),
+        .product(name: "SwiftASN1", package: "swift-asn1"),
+      ],
+      swiftSettings: settings),
+
     // What the queue's page shows, compiled with everything else and run by a journey.
     .executableTarget(
       name: "ExampleProducer", dependencies: ["Postgres", "Store"], path: "ops/examples/queue",

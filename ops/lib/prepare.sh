@@ -46,7 +46,7 @@ install_packages() {
   allow_starts
   # Nor when the host starts again. One that was there before is not touched.
   for name in "${missing[@]}"; do
-    case $name in nginx|rsyslog) ! command -v systemctl >/dev/null || systemctl --quiet disable "$name.service" >&2 || true ;; esac
+    case $name in nginx|rsyslog|squid) ! command -v systemctl >/dev/null || systemctl --quiet disable "$name.service" >&2 || true ;; esac
   done
 }
 
