@@ -152,14 +152,17 @@ final class Connection: Sendable {
 
   func read(_ wire: Wire) async throws -> ByteBuffer? {
     let bytes = try await wire.read()
-    state.withLock { $0.lastByte = .now() }
+    touch()
     return bytes
   }
 
   func write(_ bytes: ByteBuffer, to wire: Wire) async throws {
     try await wire.write(bytes)
-    state.withLock { $0.lastByte = .now() }
+    touch()
   }
+
+  /// A byte has moved: the connection is not idle.
+  func touch() { state.withLock { $0.lastByte = .now() } }
 
   /// Nothing is begun for a connection that has been ended meanwhile.
   func allow(

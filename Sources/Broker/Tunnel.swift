@@ -2,8 +2,9 @@ import Destinations
 import NIOCore
 import Synchronization
 
-// Bytes both ways, unread: two loops, each of which reads from one wire, counts, and writes to the other. The end of one direction is
-// passed on as an end (half-close), and the other goes on; a break of one ends both.
+// Bytes both ways, unread: two directions, each of which reads from one wire, counts, and writes to the other, on the event loop that
+// both wires share. A task is only woken when a direction is over. The end of one direction is passed on as an end (half-close), and
+// the other goes on; a break of one ends both.
 
 extension Connection {
   /// - Parameter first: what was read of the client before it was allowed.
@@ -39,7 +40,16 @@ extension Connection {
 
   private func pump(from source: Wire, to target: Wire, of grant: Grant, isSent: Bool, _ meter: Meter) async {
     do {
-      while let bytes = try await read(source) { try await pass(bytes, to: target, of: grant, isSent: isSent, meter) }
+      try await source.pour(into: target) { count in
+        self.touch()
+        try self.session.spend(sent: isSent ? count : 0, received: isSent ? 0 : count, of: grant)
+      } passed: { count, isTaken in
+        self.session.release(count)
+        guard isTaken else { return }
+        self.touch()
+        meter.add(sent: isSent ? count : 0, received: isSent ? 0 : count)
+      }
+      touch()
       try await target.finish()
     } catch let denial as Denial {
       // One line for the limit; the end has its own, and is all there is where everything has ended.

@@ -49,6 +49,49 @@ final class Wire: Sendable {
     try await channel.writeAndFlush(bytes)
   }
 
+  /// Passes on whatever comes to a wire of the same loop, up to the end of input, and never leaves the loop for it: a piece is read,
+  /// judged and given to the kernel in one turn, and the next is asked for when the kernel has taken it.
+  ///
+  /// - Parameters:
+  ///   - judge: is given the count of a piece before it is passed on; what it throws ends the wire's reading.
+  ///   - passed: is given the count once the kernel has taken the piece, or cannot.
+  func pour(
+    into target: Wire, judge: @escaping @Sendable (Int) throws -> Void,
+    passed: @escaping @Sendable (Int, _ isTaken: Bool) -> Void
+  ) async throws {
+    precondition(target.channel.eventLoop === channel.eventLoop, "both wires of a connection are on one loop")
+    try await channel.eventLoop.flatSubmit {
+      let done = self.channel.eventLoop.makePromise(of: Void.self)
+      self.pourNext(into: target, judge, passed, done)
+      return done.futureResult
+    }.get()
+  }
+
+  private func pourNext(
+    into target: Wire, _ judge: @escaping @Sendable (Int) throws -> Void,
+    _ passed: @escaping @Sendable (Int, Bool) -> Void, _ done: EventLoopPromise<Void>
+  ) {
+    tap.value.next().whenComplete { result in
+      do {
+        guard let bytes = try result.get() else { return done.succeed() }
+        let count = bytes.readableBytes
+        try judge(count)
+        target.channel.writeAndFlush(bytes).whenComplete { result in
+          switch result {
+          case .success:
+            passed(count, true)
+            self.pourNext(into: target, judge, passed, done)
+          case .failure(let error):
+            passed(count, false)
+            done.fail(error)
+          }
+        }
+      } catch {
+        done.fail(error)
+      }
+    }
+  }
+
   func write(_ text: String) async throws {
     try await write(ByteBuffer(string: text))
   }
