@@ -86,9 +86,11 @@ public final class Broker: Sendable {
       for door in doors { Glibc.close(door.listener) }
       throw error
     }
+    // An attempt's doors and connections share a loop: nothing of one is handed to another thread, and one attempt keeps one busy at most.
+    let loop = group.next()
     for (index, door) in doors.enumerated() {
       do {
-        try await listen(door.listener, door.grant, session)
+        try await listen(door.listener, door.grant, session, on: loop)
       } catch {
         for later in doors[(index + 1)...] { Glibc.close(later.listener) }
         session.cut(reason: "the broker could not listen")
@@ -98,8 +100,10 @@ public final class Broker: Sendable {
     return session
   }
 
-  private func listen(_ descriptor: Int32, _ grant: Grant?, _ session: EgressSession) async throws {
-    let door = try await ServerBootstrap(group: group)
+  private func listen(
+    _ descriptor: Int32, _ grant: Grant?, _ session: EgressSession, on loop: any EventLoop
+  ) async throws {
+    let door = try await ServerBootstrap(group: loop)
       .childChannelOption(.autoRead, value: false)
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.maxMessagesPerRead, value: 1)
@@ -111,7 +115,9 @@ public final class Broker: Sendable {
         return channel.eventLoop.makeCompletedFuture {
           do {
             let wire = try Wire(channel)
-            Task { await Connection(session, wire).serve(at: grant) }
+            Task(executorPreference: LoopExecutor(channel.eventLoop)) {
+              await Connection(session, wire).serve(at: grant)
+            }
           } catch {
             session.hangUp()
             throw error
@@ -129,13 +135,13 @@ public final class Broker: Sendable {
 
   /// The addresses of a grant that may be dialled.
   /// - Throws: `Denial` where there are none.
-  func dialling(_ grant: Grant, within time: Duration) async throws -> Dialling {
+  func dialling(_ grant: Grant, on loop: any EventLoop, within time: Duration) async throws -> Dialling {
     let addresses: [IPAddress]
     switch grant.host {
     case .address(let address): addresses = [address]
     case .name(let name):
       do {
-        addresses = try await Deadline.first(within: time, on: group.next()) { [resolver] in
+        addresses = try await Deadline.first(within: time, on: loop) { [resolver] in
           try await resolver.addresses(of: name)
         }
       } catch {
@@ -153,11 +159,20 @@ public final class Broker: Sendable {
     return dialling
   }
 
+  /// Of the kernel's answer only the addresses are read: what else NIO tells of devices is a socket and a call for each.
   private static func ownAddresses() throws -> Set<IPAddress> {
-    Set(
-      try System.enumerateDevices().compactMap { $0.address?.ipAddress }.compactMap {
-        IPAddress($0.prefix { $0 != "%" })
-      })
+    var devices: UnsafeMutablePointer<ifaddrs>?
+    guard getifaddrs(&devices) == 0 else {
+      throw Denial(rule: "this host's own addresses cannot be told: \(String(cString: strerror(errno)))", status: 502)
+    }
+    defer { freeifaddrs(devices) }
+    var addresses: Set<IPAddress> = []
+    var next = devices
+    while let device = next?.pointee {
+      next = device.ifa_next
+      if let address = device.ifa_addr.flatMap(IPAddress.init(of:)) { addresses.insert(address) }
+    }
+    return addresses
   }
 
   /// Connects to the first address that answers, and verifies who it is where the grant's mode ends TLS here.

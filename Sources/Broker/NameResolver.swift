@@ -44,21 +44,24 @@ public final class SystemResolver: NameResolver {
     var next = found
     while let entry = next?.pointee {
       next = entry.ai_next
-      guard let address = entry.ai_addr, let text = SocketAddress(address)?.ipAddress else { continue }
-      // A zone belongs to an address that is never dialled.
-      if let read = IPAddress(text.prefix { $0 != "%" }) { addresses.append(read) }
+      if let address = entry.ai_addr.flatMap(IPAddress.init(of:)) { addresses.append(address) }
     }
     return addresses
   }
 }
 
-extension SocketAddress {
-  fileprivate init?(_ address: UnsafeMutablePointer<sockaddr>) {
+extension IPAddress {
+  /// Nil for what is of no internet family.
+  init?(of address: UnsafeMutablePointer<sockaddr>) {
     let raw = UnsafeRawPointer(address)
-    switch Int32(address.pointee.sa_family) {
-    case AF_INET: self.init(raw.loadUnaligned(as: sockaddr_in.self))
-    case AF_INET6: self.init(raw.loadUnaligned(as: sockaddr_in6.self))
-    default: return nil
-    }
+    let known: SocketAddress? =
+      switch Int32(address.pointee.sa_family) {
+      case AF_INET: SocketAddress(raw.loadUnaligned(as: sockaddr_in.self))
+      case AF_INET6: SocketAddress(raw.loadUnaligned(as: sockaddr_in6.self))
+      default: nil
+      }
+    // A zone belongs to an address that is never dialled.
+    guard let text = known?.ipAddress, let read = IPAddress(text.prefix { $0 != "%" }) else { return nil }
+    self = read
   }
 }

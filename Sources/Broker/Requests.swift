@@ -58,7 +58,7 @@ extension Connection {
           upstream = nil
         }
       }
-      if upstream == nil { dialling = try await broker.dialling(grant, within: limits.resolve) }
+      if upstream == nil { dialling = try await broker.dialling(grant, on: loop, within: limits.resolve) }
       subject.address =
         upstream?.address.description ?? dialling?.candidates.map(\.description).joined(separator: ",")
       out = OutgoingHead.request(head, to: grant.endpoint, injected: injected)

@@ -97,7 +97,9 @@ private final class TunnelRequest: ChannelInboundHandler, RemovableChannelHandle
     answer += String(buffer: unwrapInboundIn(data))
     guard answer.hasSuffix("\r\n\r\n") else { return }
     do {
-      guard answer.hasPrefix("HTTP/1.1 200 ") else { throw BenchError("CONNECT was answered with \(answer.prefix(80))") }
+      guard answer.hasPrefix("HTTP/1.1 200 ") else {
+        throw BenchError("CONNECT was answered with \(answer.prefix(80))")
+      }
       let pipeline = context.pipeline.syncOperations
       try pipeline.addHandler(
         NIOSSLClientHandler(context: tls, serverHostname: ServerCommand.name), position: .after(self))

@@ -34,8 +34,8 @@ struct EgressRatio: Sendable {
 
   /// Microseconds at p50 beyond a connection without anybody between.
   static func added(_ results: EgressResults, _ scenario: Scenario, _ way: String) -> Double? {
-    guard let direct = results.row(scenario, "direct")?.p50, let own = results.row(scenario, way)?.p50 else { return nil }
-    return own - direct
+    guard let direct = results.row(scenario, "direct")?.p50 else { return nil }
+    return (results.row(scenario, way)?.p50).map { $0 - direct }
   }
 
   private static func rateOverSquid(_ results: EgressResults, _ scenario: Scenario) -> Double? {

@@ -63,7 +63,9 @@ struct EgressResults: Sendable {
   }
 
   var json: JSONValue {
-    let ratios = EgressRatio.all.compactMap { ratio in ratio.value(self).map { (ratio.name, JSONValue($0, digits: 4)) } }
+    let ratios = EgressRatio.all.compactMap { ratio in
+      ratio.value(self).map { (ratio.name, JSONValue($0, digits: 4)) }
+    }
     let missing: [JSONValue] = absent.map { [["contender": "squid", "absent": .string($0)]] } ?? []
     return [
       "ratios": .object(Dictionary(uniqueKeysWithValues: ratios)), "rows": .array(rows.map(\.json) + missing),

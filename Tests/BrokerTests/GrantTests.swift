@@ -1,6 +1,7 @@
 import Destinations
 import Foundation
 import Jobs
+import NIOPosix
 import Testing
 
 @testable import Broker
@@ -124,7 +125,8 @@ import Testing
     let grant = try House.grant(#"{"host":"a.b","port":80,"mode":"tcp"}"#)
     let broker = try House.broker(Silent())
     do {
-      _ = try await broker.dialling(grant, within: .milliseconds(50))
+      _ = try await broker.dialling(
+        grant, on: MultiThreadedEventLoopGroup.singleton.next(), within: .milliseconds(50))
       Issue.record("it was answered")
     } catch let denial as Denial {
       #expect(denial.rule == "grant \"packages\": a.b cannot be resolved: no answer in 0.05 seconds")
