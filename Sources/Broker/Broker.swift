@@ -86,11 +86,9 @@ public final class Broker: Sendable {
       for door in doors { Glibc.close(door.listener) }
       throw error
     }
-    // An attempt's doors and connections share a loop: nothing of one is handed to another thread, and one attempt keeps one busy at most.
-    let loop = group.next()
     for (index, door) in doors.enumerated() {
       do {
-        try await listen(door.listener, door.grant, session, on: loop)
+        try await listen(door.listener, door.grant, session)
       } catch {
         for later in doors[(index + 1)...] { Glibc.close(later.listener) }
         session.cut(reason: "the broker could not listen")
@@ -100,10 +98,8 @@ public final class Broker: Sendable {
     return session
   }
 
-  private func listen(
-    _ descriptor: Int32, _ grant: Grant?, _ session: EgressSession, on loop: any EventLoop
-  ) async throws {
-    let door = try await ServerBootstrap(group: loop)
+  private func listen(_ descriptor: Int32, _ grant: Grant?, _ session: EgressSession) async throws {
+    let door = try await ServerBootstrap(group: group)
       .childChannelOption(.autoRead, value: false)
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.maxMessagesPerRead, value: 1)
