@@ -42,6 +42,8 @@ enum PolicyTable {
   private static let table = Result { () throws -> Table in
     var table = Table()
     for group in SystemCallPolicy.allowed { try add(group.names, .allowed, to: &table) }
+    // The enumerating job has no grants.
+    try add(SystemCallPolicy.localOnly.names, .allowed, to: &table)
     try add(SystemCallPolicy.absent.names, .refused("ENOSYS"), to: &table)
     try add(SystemCallPolicy.watches.names, .refused("ENOSYS"), to: &table)
     try add(SystemCallPolicy.unsupported.names, .refused("EOPNOTSUPP"), to: &table)
