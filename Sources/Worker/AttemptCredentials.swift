@@ -88,7 +88,7 @@ final class AttemptCredentials: CredentialProvider {
   /// What a job says, without what it may have been sent back.
   /// - Throws: `CredentialError` where there are more secrets than can be looked for; then nothing may be stored.
   func redact(_ document: JSONValue) throws(CredentialError) -> JSONValue {
-    let secrets = confidential
+    let secrets = confidential.secrets
     return secrets.isEmpty ? document : try Redactor(secrets).redact(document)
   }
 

@@ -42,6 +42,7 @@ final class AttemptEgress: Sendable {
     var opening: Task<EgressSession, any Error>?
     var hasFailed = false
     var cell: RunningCell?
+    var alarm: Task<Void, any Error>?
     var summary: LedgerSummary?
     /// Of the session before this one.
     var before: LedgerSummary?
@@ -110,7 +111,13 @@ final class AttemptEgress: Sendable {
   func goesOn(after before: LedgerSummary?) { state.withLock { $0.before = before } }
 
   /// The cell to end where the session cannot be opened.
-  func serves(_ cell: RunningCell) {
+  /// - Parameter milliseconds: its wall-clock limit. The grace behind it is for a job to put its things away, not to go on.
+  func serves(_ cell: RunningCell, for milliseconds: Int64) {
+    let alarm = Task {
+      try await Task.sleep(for: .milliseconds(milliseconds))
+      self.cut(StopReason.wallClock.inWords)
+    }
+    state.withLock { $0.alarm = alarm }
     let hasFailed = state.withLock { state in
       state.cell = cell
       return state.hasFailed
@@ -163,6 +170,7 @@ final class AttemptEgress: Sendable {
   func finish() async -> EgressFacts {
     let opening = state.withLock { state in
       state.cell = nil
+      state.alarm?.cancel()
       return state.opening
     }
     let names = plan.grants.map(\.name)

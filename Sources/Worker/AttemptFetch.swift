@@ -52,7 +52,7 @@ extension AttemptRun {
         CellRequest(
           stage: own, argv: try Self.pip(from: grant), environment: Self.environment, limits: claim.limits,
           network: egress.network()))
-      egress.serves(cell)
+      egress.serves(cell, for: claim.limits.wallMilliseconds)
       if let reason = await cellStarted(cell) { cell.stop(reason) }
       for await chunk in cell.output where said.count < Self.longestWord { said += chunk.bytes }
       ended = try await cell.report()

@@ -182,7 +182,7 @@ struct AttemptRun: Sendable {
       let logs = LogForwarder(store: store, worker: worker, claim: claim, credentials: egress?.credentials)
       let ended = try await withTaskExecutorPreference(sandbox.executor) {
         let cell = try await sandbox.run(materials.request(limits: limits, network: egress?.network()))
-        egress?.serves(cell)
+        egress?.serves(cell, for: limits.wallMilliseconds)
         if let reason = await cellStarted(cell) { cell.stop(reason) }
         await logs.forward(cell.output)
         return try await cell.report()

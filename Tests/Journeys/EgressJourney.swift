@@ -117,14 +117,19 @@ struct EgressJourney {
   @Test(
     "what a kill switch or a narrower policy takes away is cut within seconds, in the middle of an answer",
     arguments: [
-      "policy", "freeze", "kill", "cancel",
+      "policy", "freeze", "kill", "cancel", "timeout",
     ])
   func cut(_ how: String) async throws {
     let place = try await Place.shared.value
     let (house, boss) = (place.house, Tool(url: place.house.superuser))
-    let job = try await house.tool.enqueue(
-      ["--grant", "plain", "--runtime", "bash", "--code", Self.streaming])
     let before = place.upstream.open()
+    // Of a job whose time is over the grace is long: it must not go on meanwhile.
+    let document = #"""
+      {"runtime": "bash", "grants": ["plain"], "code": "trap '' TERM; \#(Self.streaming)",
+       "limits": {"wall": "\#(how == "timeout" ? "3s" : "5m")", "grace": "\#(how == "timeout" ? "20s" : "1s")"}}
+      """#
+    let enqueued = try await house.tool.run(["enqueue", "--specification", "-"], stdin: Array(document.utf8))
+    let job = enqueued.text.trimmingCharacters(in: .whitespacesAndNewlines)
     try await eventually("the answer is under way") { place.upstream.open() > before }
     let began = ContinuousClock.now
     switch how {
@@ -132,6 +137,7 @@ struct EgressJourney {
       try await place.house.grant(
         Place.grants.replacing(#""listen": 81, "allow": ["GET /**"]"#, with: #""listen": 81, "allow": []"#))
     case "cancel": _ = try await house.tool.run(["cancel", job])
+    case "timeout": break
     default: #expect(try await boss.run(["revoke", "job", job, "--mode", how, "--reason", "test"]).status == 0)
     }
     try await eventually("the tunnel is cut", limit: .seconds(6)) { place.upstream.open() <= before }
