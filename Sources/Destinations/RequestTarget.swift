@@ -11,6 +11,7 @@ package enum RequestTarget {
   package static func checked(_ target: String) throws(Problem) -> String {
     let bytes = Array(target.utf8)
     var decoded: [UInt8] = []
+    let query = bytes.firstIndex(of: UInt8(ascii: "?")) ?? bytes.count
     for (index, byte) in bytes.enumerated() {
       // RFC 3986's characters; a fragment is not sent.
       let plain = "-._~!$&'()*+,;=:@/?%".utf8
@@ -28,8 +29,8 @@ package enum RequestTarget {
         throw Problem("a target with a percent sign that encodes nothing")
       }
       // Slash, backslash, dot, semicolon, NUL and other control characters, percent: those that change what a path means when
-      // decoded.
-      guard value > 31, value != 127, !"/\\.%;".utf8.contains(value) else {
+      // decoded. In a query only the control characters do.
+      guard value > 31, value != 127, index > query || !"/\\.%;".utf8.contains(value) else {
         throw Problem("a target that hides a slash, a dot, a semicolon, a percent sign or a control character")
       }
       decoded.append(value)

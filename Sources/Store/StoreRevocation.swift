@@ -4,7 +4,7 @@ import Postgres
 // is over, as the mode says.
 extension Store {
   public enum RevocationKind: String, Sendable, CaseIterable {
-    case tenant, principal, policy, code, worker, job
+    case tenant, principal, policy, code, credential, worker, job
   }
 
   public enum RevocationMode: String, Sendable, CaseIterable {

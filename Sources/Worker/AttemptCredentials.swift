@@ -58,10 +58,17 @@ final class AttemptCredentials: CredentialProvider {
     }
   }
 
-  /// Sees that each credential is there before anything runs.
+  /// Sees that each credential is there before anything runs. (A token is made for an attempt that runs, and so not yet.)
   /// - Throws: `CredentialError`.
   func check(_ grants: [Grant]) async throws {
-    for name in Set(grants.compactMap(\.credential)) { _ = try await issue(name) }
+    for name in Set(grants.compactMap(\.credential)) {
+      if let definition = keeper.definitions[name], case .workloadToken = definition.source, tokens != nil,
+        definition.permits(attempt)
+      {
+        continue
+      }
+      _ = try await issue(name)
+    }
   }
 
   /// - Throws: `CredentialError` also for a credential that is put into requests: that one enters no cell.
@@ -90,6 +97,11 @@ final class AttemptCredentials: CredentialProvider {
   func redact(_ document: JSONValue) throws(CredentialError) -> JSONValue {
     let secrets = confidential.secrets
     return secrets.isEmpty ? document : try Redactor(secrets).redact(document)
+  }
+
+  func redact(_ text: String) throws(CredentialError) -> String {
+    let secrets = confidential.secrets
+    return secrets.isEmpty ? text : try Redactor(secrets).redact(text)
   }
 
   /// Ends what was made for the attempt.

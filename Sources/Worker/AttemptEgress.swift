@@ -174,7 +174,10 @@ final class AttemptEgress: Sendable {
       return state.opening
     }
     let names = plan.grants.map(\.name)
-    guard let session = try? await opening?.value else { return EgressFacts(grants: names) }
+    guard let session = try? await opening?.value else {
+      await ledger.finish()
+      return EgressFacts(grants: names)
+    }
     let summary = await session.close()
     state.withLock { $0.summary = summary }
     await ledger.finish()

@@ -64,7 +64,8 @@ extension AttemptRun {
     let reached = await egress.finish()
     if ended.facts.stopped == .abandoned { throw Stopped() }
     guard ended.facts.outcome == .succeeded else {
-      let last = String(decoding: said, as: UTF8.self).split(whereSeparator: \.isNewline).last ?? ""
+      let words = String(decoding: said, as: UTF8.self)
+      let last = (try credentials?.redact(words) ?? words).split(whereSeparator: \.isNewline).last ?? ""
       throw Refusal("fetch: pip ended as \(ended.facts.outcome): \(last.prefix(300))")
     }
     let inputs: [InputFacts]

@@ -12,7 +12,7 @@ struct Revoke: AsyncParsableCommand {
       """)
 
   @OptionGroup var database: DatabaseOptions
-  @Argument(help: "tenant, principal, policy, code, worker or job.")
+  @Argument(help: "tenant, principal, policy, code, credential, worker or job.")
   var kind: Store.RevocationKind
   @Argument(help: "A tenant, a role, a digest, a worker's name or number, a job's id.")
   var target: String

@@ -19,10 +19,19 @@ import Testing
   }
 
   /// A job that runs and one that waits, of one producer, and nothing else.
-  private func scene() async throws -> Scene {
+  private func scene(of kind: Store.RevocationKind = .job) async throws -> Scene {
     let boss = try await Member.make("cordon_operator")
     let producer = try await Member.producer()
     let worker = try await Member.worker()
+    var sleepJob = sleepJob
+    if kind == .credential {
+      var policy = try #require(try json(try await boss.store.policyInForce().document).object)
+      policy["grants"] = try json(
+        #"{"index": {"host": "a.b", "port": 443, "mode": "http", "allow": [], "credential": "index-token"}}"#)
+      _ = try await boss.store.setPolicy(
+        String(decoding: try JSONEncoder().encode(JSONValue.object(policy)), as: UTF8.self))
+      sleepJob = #"{"runtime": "bash", "code": "sleep 1", "grants": ["index"]}"#
+    }
     _ = try await producer.store.enqueue(queue: "default", specification: sleepJob)
     let claim = try #require(try await worker.member.store.claim(worker: worker.id, limit: 1).first)
     #expect(try await worker.member.store.start(worker: worker.id, plain([claim])) == [claim.job])
@@ -37,6 +46,7 @@ import Testing
     case .policy: scene.running.policy.description
     // Of "sleep 1".
     case .code: "\(sha256Text("sleep 1") ?? "")"
+    case .credential: "index-token"
     case .worker: "w"
     case .job: scene.running.job.description
     }
@@ -48,7 +58,7 @@ import Testing
 
   @Test("a killed attempt is over in that commit, whatever is revoked", arguments: Store.RevocationKind.allCases)
   func kill(kind: Store.RevocationKind) async throws {
-    let scene = try await scene()
+    let scene = try await scene(of: kind)
     let store = scene.worker.member.store
     let effect = try await scene.boss.store.revoke(
       kind, target(kind, scene), mode: .kill, reason: "an incident\nof sorts")
@@ -171,7 +181,7 @@ import Testing
       let effect = try await scene.boss.store.revoke(kind, target, mode: .drain, reason: "r")
       #expect(effect == .init(recalled: 0, frozen: 0, killed: 0, isKnown: false), "\(kind)")
     }
-    for (kind, target) in [(Store.RevocationKind.policy, "sha256:0"), (.code, "true"), (.job, "x"), (.tenant, "a b")] {
+    for (kind, target) in [(Store.RevocationKind.policy, "sha256:0"), (.code, "true"), (.job, "x"), (.tenant, "a b"), (.credential, "A b")] {
       let error = try await refusal { try await scene.boss.store.revoke(kind, target, mode: .kill, reason: "r") }
       #expect(error.sqlState == "22023", "\(kind) \(error)")
     }

@@ -1,0 +1,72 @@
+import Foundation
+import Jobs
+import TestKit
+import Testing
+
+/// A job speaks to a service as who it is: the broker adds a token of the attempt's own, and whoever gets it can ask whether the
+/// attempt still runs.
+@Suite("Journey: a token of the attempt's own", .serialized)
+struct TokenJourney {
+  private static let issuer = "https://issuer.internal"
+  private static let audience = "https://index.internal"
+
+  @Test(
+    "the service gets who asked, what runs and under which policy; the job never sees it; it is inactive once the attempt is over"
+  )
+  func token() async throws {
+    let upstream = try Upstream(net: 91)
+    let keys = upstream.path("keys")
+    let here = Tool(url: "")
+    let made = try await here.run(["issuer", "init", "--keys", keys])
+    #expect(made.status == 0, "\(made.stderr)")
+    let credentials = upstream.path("tokens.yaml")
+    try """
+    who:
+      tenants: [local]
+      queues: [default]
+      source: {workload_token: {audience: "\(Self.audience)"}}
+      inject: {bearer: true}
+    """.write(toFile: credentials, atomically: true, encoding: .utf8)
+    let house = try await House(
+      slots: 1,
+      options: [
+        "--credentials", credentials, "--egress-trust", upstream.path("ca.pem"), "--issuer", Self.issuer,
+        "--issuer-keys", keys,
+      ], through: upstream.through)
+    try await house.grant(
+      """
+      {"index": {"host": "index.internal", "port": 443, "mode": "http", "allow": ["GET /simple/*"],
+        "allow_private": ["127.0.91.0/24"], "credential": "who"}}
+      """)
+    let (record, text, _) = try await house.run("curl -sS http://index.internal/simple/who", grants: ["index"])
+    #expect(record["outcome"] == .string("succeeded"), "\(record)")
+    #expect(text == "GET /simple/who Bearer [redacted:who] None\n", "\(text)")
+    let line = try #require(upstream.seen().split(separator: "\n").first { $0.hasPrefix("GET /simple/who ") })
+    let token = try #require(line.split(separator: " ").dropFirst(3).first)
+    let parts = token.split(separator: ".")
+    #expect(parts.count == 3)
+    let claims = try JSONDecoder().decode(JSONValue.self, from: try #require(Self.decoded(parts[1])))
+    #expect(
+      claims["iss"] == .string(Self.issuer) && claims["sub"]?.string?.hasSuffix("/tenant/local/queue/default") == true)
+    #expect([JSONValue.string(Self.audience), .array([.string(Self.audience)])].contains(claims["aud"] ?? .null))
+    let own = claims["cordon"]
+    #expect(own?["job"] == record["job"] && own?["attempt"] == .integer(1) && own?["tenant"] == .string("local"))
+    #expect(own?["policy"] == record["attribution"]?["policy"], "\(claims)")
+    #expect(own?["code"]?.array?.first == record["attribution"]?["code"])
+    #expect(own?["submitter"] == record["attribution"]?["enqueued_by"])
+    let (issued, ends) = (claims["iat"]?.integer ?? 0, claims["exp"]?.integer ?? 0)
+    #expect(ends > issued && ends - issued <= 300)
+    // What an introspector is told of it.
+    let alive = try await Connecting(house.superuser).column(
+      """
+      SELECT cordon.attempt_is_live('\(record["job"]?.string ?? "")', 1, \(own?["token"]?.string ?? "0"))::int
+      """)
+    #expect(alive == [0])
+    try await house.close()
+  }
+
+  private static func decoded(_ part: Substring) -> Data? {
+    let standard = part.replacing("-", with: "+").replacing("_", with: "/")
+    return Data(base64Encoded: standard + String(repeating: "=", count: (4 - standard.count % 4) % 4))
+  }
+}
