@@ -181,7 +181,9 @@ import Testing
       let effect = try await scene.boss.store.revoke(kind, target, mode: .drain, reason: "r")
       #expect(effect == .init(recalled: 0, frozen: 0, killed: 0, isKnown: false), "\(kind)")
     }
-    for (kind, target) in [(Store.RevocationKind.policy, "sha256:0"), (.code, "true"), (.job, "x"), (.tenant, "a b"), (.credential, "A b")] {
+    for (kind, target) in [
+      (Store.RevocationKind.policy, "sha256:0"), (.code, "true"), (.job, "x"), (.tenant, "a b"), (.credential, "A b"),
+    ] {
       let error = try await refusal { try await scene.boss.store.revoke(kind, target, mode: .kill, reason: "r") }
       #expect(error.sqlState == "22023", "\(kind) \(error)")
     }
