@@ -9,6 +9,33 @@
 set local role cordon_owner;
 set local search_path = cordon, pg_temp;
 
+-- For migrations: a small change of a function that is there, in its own text and with the settings it has. Fails where the text is
+-- another than whoever wrote the change had before him.
+create function change_function(name text, before text, after text) returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+declare
+  definition constant text := pg_get_functiondef(name::regprocedure);
+begin
+  if strpos(definition, before) = 0 then
+    raise exception '% has no %', name, before;
+  end if;
+  execute replace(definition, before, after);
+end
+$$;
+
+-- For migrations: what 0012 says of plans that statistics cannot spoil.
+create function pin_plans(name text) returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+declare
+  setting text;
+begin
+  foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
+    execute format('alter function %s set %I = off', name::regprocedure, setting);
+  end loop;
+end
+$$;
+revoke all on function change_function(text, text, text), pin_plans(text) from public;
+
 -- `lease_rows` begins what it leases where `begins` is given: what the worker knows of any attempt of its own. Such a commit waits for
 -- the disk, as that of a start; and as a start it does not stand if something changed meanwhile.
 do $$
@@ -106,25 +133,8 @@ grant execute on function claim_begun(bigint, int, int, text) to cordon_worker;
 
 -- An attempt that its worker does not name does not run there, whether its lease says that it began or not: the answer to its claim,
 -- or to its end, was lost.
-do $$
-declare
-  definition constant text := pg_get_functiondef('heartbeat(bigint, uuid[], bigint[])'::regprocedure);
-  before constant text := 'where l.worker = me.id and l.started_at is null';
-begin
-  if strpos(definition, before) = 0 then
-    raise exception 'heartbeat has no %', before;
-  end if;
-  execute replace(definition, before, 'where l.worker = me.id');
-end
-$$;
+select change_function('heartbeat(bigint, uuid[], bigint[])', 'where l.worker = me.id and l.started_at is null',
+  'where l.worker = me.id');
 
-do $$
-declare
-  setting text;
-begin
-  foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
-    execute format('alter function claim_begun(bigint, int, int, text) set %I = off', setting);
-  end loop;
-  alter function claim_begun(bigint, int, int, text) set plan_cache_mode = force_generic_plan;
-end
-$$;
+select pin_plans('claim_begun(bigint, int, int, text)');
+alter function claim_begun(bigint, int, int, text) set plan_cache_mode = force_generic_plan;

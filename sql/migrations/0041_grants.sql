@@ -275,53 +275,38 @@ begin
 end
 $$;
 
-do $$
-declare
-  change record;
-  definition text;
-begin
-  for change in
-    select * from (values
-      ('check_policy(jsonb)', 'array[''outputs'', ''waivers'', ''warm'']', 'array[''grants'', ''outputs'', ''waivers'', ''warm'']'),
-      ('check_policy(jsonb)', 'if document ? ''outputs'' then', E'if document ? ''grants'' then
+select change_function(c.name, c.before, c.after) from (values
+  ('check_policy(jsonb)', 'array[''outputs'', ''waivers'', ''warm'']', 'array[''grants'', ''outputs'', ''waivers'', ''warm'']'),
+  ('check_policy(jsonb)', 'if document ? ''outputs'' then', E'if document ? ''grants'' then
     perform check_grants(document -> ''grants'', false);
   end if;
   if document ? ''outputs'' then'),
-      ('check_part(jsonb)', 'array[''ceilings'', ''defaults'', ''outputs'', ''runtimes'', ''waivers'', ''warm'']',
+  ('check_part(jsonb)', 'array[''ceilings'', ''defaults'', ''outputs'', ''runtimes'', ''waivers'', ''warm'']',
         'array[''ceilings'', ''defaults'', ''grants'', ''outputs'', ''runtimes'', ''waivers'', ''warm'']'),
-      ('check_part(jsonb)', 'perform check_policy(whole || (part - ''ceilings'' - ''defaults''))',
+  ('check_part(jsonb)', 'perform check_policy(whole || (part - ''ceilings'' - ''defaults''))',
         E'if part ? ''grants'' then
     perform check_grants(part -> ''grants'', true);
   end if;
   perform check_policy(whole || (part - ''ceilings'' - ''defaults'' - ''grants''))'),
-      ('narrow_policy(jsonb, jsonb)', 'if part ? ''warm'' and warm is not null then',
+  ('narrow_policy(jsonb, jsonb)', 'if part ? ''warm'' and warm is not null then',
         E'if part ? ''grants'' and result ? ''grants'' then
     result := jsonb_set(result, ''{grants}'', narrow_grants(result -> ''grants'', part -> ''grants''));
   end if;
   if part ? ''warm'' and warm is not null then'),
-      ('held_because(jsonb, jsonb)', 'return reason;', 'if reason is null and jsonb_typeof(specification -> ''grants'') = ''array'' then
+  ('held_because(jsonb, jsonb)', 'return reason;', 'if reason is null and jsonb_typeof(specification -> ''grants'') = ''array'' then
     select format(''grants: %s is no longer granted by policy'', shown(g.value)) into reason
     from jsonb_array_elements(specification -> ''grants'') g
     where not coalesce(document -> ''grants'', ''{}'') ? (g.value #>> ''{}'') limit 1;
   end if;
   return reason;'),
-      ('request_refusal(jsonb, text, jsonb)', 'when sqlstate = ''42501'' and field = ''runtime'' then ''runtimes''',
+  ('request_refusal(jsonb, text, jsonb)', 'when sqlstate = ''42501'' and field = ''runtime'' then ''runtimes''',
         'when sqlstate = ''42501'' and field = ''runtime'' then ''runtimes''
     when sqlstate = ''42501'' and field = ''grants'' then ''grants'''),
-      ('check_specification(text, jsonb, text, jsonb)',
+  ('check_specification(text, jsonb, text, jsonb)',
         E'    if jsonb_typeof(asked -> ''grants'') <> ''array'' then
       perform refuse(''22023'', base || ''grants'', ''must be an array'');
     elsif jsonb_array_length(asked -> ''grants'') > 0 then
       perform refuse(''42501'', base || ''grants'', shown(asked -> ''grants'' -> 0) || '' is not offered; nothing is yet'',
         ''leave grants out or write []'');
     end if;', '    perform check_asked_grants(base || ''grants'', asked -> ''grants'', document);')
-    ) c (of, before, after)
-  loop
-    definition := pg_get_functiondef(change.of::regprocedure);
-    if strpos(definition, change.before) = 0 then
-      raise exception '% has no %', change.of, change.before;
-    end if;
-    execute replace(definition, change.before, change.after);
-  end loop;
-end
-$$;
+) c (name, before, after);

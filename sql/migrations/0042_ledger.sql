@@ -88,42 +88,19 @@ end
 $$;
 
 grant usage, create on schema cordon to cordon_reader;
-do $$
-declare
-  change record;
-  definition text;
-begin
-  for change in
-    select * from (values
-      ('record(uuid, bigint)', '''{"uid": null}'' || a.isolation', '''{"uid": null, "egress": null}'' || a.isolation'),
-      ('ensure_partitions(int)', 'array[''job'', ''attempt'', ''log_chunk'']', 'array[''job'', ''attempt'', ''log_chunk'', ''egress_line'']'),
-      ('apply_retention()', 'array[''attempt'', ''job'']', 'array[''egress_line'', ''attempt'', ''job'']')
-    ) c (of, before, after)
-  loop
-    definition := pg_get_functiondef(change.of::regprocedure);
-    if strpos(definition, change.before) = 0 then
-      raise exception '% has no %', change.of, change.before;
-    end if;
-    execute replace(definition, change.before, change.after);
-  end loop;
-  perform ensure_partitions();
-end
-$$;
+select change_function(c.name, c.before, c.after) from (values
+  ('record(uuid, bigint)', '''{"uid": null}'' || a.isolation', '''{"uid": null, "egress": null}'' || a.isolation'),
+  ('ensure_partitions(int)', 'array[''job'', ''attempt'', ''log_chunk'']', 'array[''job'', ''attempt'', ''log_chunk'', ''egress_line'']'),
+  ('apply_retention()', 'array[''attempt'', ''job'']', 'array[''egress_line'', ''attempt'', ''job'']')
+) c (name, before, after);
+select ensure_partitions();
 
 revoke all on function append_egress(bigint, uuid, bigint, text[]), egress(uuid, bigint, bigint, int) from public;
 grant execute on function append_egress(bigint, uuid, bigint, text[]) to cordon_worker;
 grant execute on function egress(uuid, bigint, bigint, int) to cordon_producer, cordon_operator, cordon_auditor;
 
-do $$
-declare
-  setting text;
-begin
-  foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
-    execute format('alter function append_egress(bigint, uuid, bigint, text[]) set %I = off', setting);
-    execute format('alter function egress(uuid, bigint, bigint, int) set %I = off', setting);
-  end loop;
-end
-$$;
+select pin_plans('append_egress(bigint, uuid, bigint, text[])');
+select pin_plans('egress(uuid, bigint, bigint, int)');
 
 alter function egress(uuid, bigint, bigint, int) owner to cordon_reader;
 revoke create on schema cordon from cordon_reader;

@@ -38,12 +38,4 @@ $$;
 grant usage on schema cordon to cordon_introspector;
 grant execute on function installed_version(), attempt_is_live(uuid, int, bigint) to cordon_introspector;
 
-do $$
-declare
-  setting text;
-begin
-  foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
-    execute format('alter function attempt_is_live(uuid, int, bigint) set %I = off', setting);
-  end loop;
-end
-$$;
+select pin_plans('attempt_is_live(uuid, int, bigint)');

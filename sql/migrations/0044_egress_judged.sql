@@ -33,12 +33,4 @@ $$;
 revoke all on function egress_fallen(bigint, uuid[], bigint[]) from public;
 grant execute on function egress_fallen(bigint, uuid[], bigint[]) to cordon_worker;
 
-do $$
-declare
-  setting text;
-begin
-  foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
-    execute format('alter function egress_fallen(bigint, uuid[], bigint[]) set %I = off', setting);
-  end loop;
-end
-$$;
+select pin_plans('egress_fallen(bigint, uuid[], bigint[])');

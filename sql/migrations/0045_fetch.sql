@@ -23,26 +23,11 @@ begin
 end
 $$;
 
-do $$
-declare
-  change record;
-  definition text;
-begin
-  for change in
-    select * from (values
-      ('check_specification(text, jsonb, text, jsonb)', '''labels'', ''grants'', ''retry''', '''labels'', ''grants'', ''fetch'', ''retry'''),
-      ('check_specification(text, jsonb, text, jsonb)', 'return effective_limits(base, asked -> ''limits'', document);',
+select change_function(c.name, c.before, c.after) from (values
+  ('check_specification(text, jsonb, text, jsonb)', '''labels'', ''grants'', ''retry''', '''labels'', ''grants'', ''fetch'', ''retry'''),
+  ('check_specification(text, jsonb, text, jsonb)', 'return effective_limits(base, asked -> ''limits'', document);',
         E'if asked ? ''fetch'' then
     perform check_fetch(base || ''fetch'', asked -> ''fetch'', asked, document);
   end if;
   return effective_limits(base, asked -> ''limits'', document);')
-    ) c (of, before, after)
-  loop
-    definition := pg_get_functiondef(change.of::regprocedure);
-    if strpos(definition, change.before) = 0 then
-      raise exception '% has no %', change.of, change.before;
-    end if;
-    execute replace(definition, change.before, change.after);
-  end loop;
-end
-$$;
+) c (name, before, after);

@@ -18,14 +18,5 @@ revoke all on function token_is_held(bigint, bigint) from public;
 grant execute on function token_is_held(bigint, bigint) to cordon_worker;
 
 -- A grant of mode tcp may name a credential: a login, which the job gets for itself.
-do $$
-declare
-  definition constant text := pg_get_functiondef('check_grant(text, jsonb, boolean)'::regprocedure);
-  before constant text := 'elsif not reads and value ? ''credential'' then';
-begin
-  if strpos(definition, before) = 0 then
-    raise exception 'check_grant has no %', before;
-  end if;
-  execute replace(definition, before, 'elsif not reads and value ->> ''mode'' <> ''tcp'' and value ? ''credential'' then');
-end
-$$;
+select change_function('check_grant(text, jsonb, boolean)', 'elsif not reads and value ? ''credential'' then',
+  'elsif not reads and value ->> ''mode'' <> ''tcp'' and value ? ''credential'' then');

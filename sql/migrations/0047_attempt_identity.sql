@@ -24,12 +24,4 @@ $$;
 revoke all on function attempt_identity(bigint, uuid, bigint) from public;
 grant execute on function attempt_identity(bigint, uuid, bigint) to cordon_worker;
 
-do $$
-declare
-  setting text;
-begin
-  foreach setting in array array['jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin'] loop
-    execute format('alter function attempt_identity(bigint, uuid, bigint) set %I = off', setting);
-  end loop;
-end
-$$;
+select pin_plans('attempt_identity(bigint, uuid, bigint)');

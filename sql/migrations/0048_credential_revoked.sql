@@ -21,39 +21,24 @@ begin
 end
 $$;
 
-do $$
-declare
-  change record;
-  definition text;
-begin
-  for change in
-    select * from (values
-      ('revoke(text, text, text, text)', '(''tenant'', ''principal'', ''policy'', ''code'', ''worker'', ''job'')',
+select change_function(c.name, c.before, c.after) from (values
+  ('revoke(text, text, text, text)', '(''tenant'', ''principal'', ''policy'', ''code'', ''worker'', ''job'')',
         '(''tenant'', ''principal'', ''policy'', ''code'', ''credential'', ''worker'', ''job'')'),
-      ('revoke(text, text, text, text)', 'when ''code'' then revoke.target ~',
+  ('revoke(text, text, text, text)', 'when ''code'' then revoke.target ~',
         'when ''credential'' then revoke.target ~ ''^[0-9a-z_./-]{1,63}$''
     when ''code'' then revoke.target ~'),
-      ('revoke(text, text, text, text)', 'use tenant, principal, policy, code, worker or job',
+  ('revoke(text, text, text, text)', 'use tenant, principal, policy, code, worker or job',
         'use tenant, principal, policy, code, credential, worker or job'),
-      ('revoke(text, text, text, text)', '    when ''worker'' then exists (select from worker w where w.name',
+  ('revoke(text, text, text, text)', '    when ''worker'' then exists (select from worker w where w.name',
         '    when ''credential'' then exists (
       select from policy p cross join lateral jsonb_each(coalesce(p.document::jsonb -> ''grants'', ''{}'')) g
       where g.value ->> ''credential'' = revoke.target)
     when ''worker'' then exists (select from worker w where w.name'),
-      ('leases_of(text, text, bigint)', 'when ''code'' then target in',
+  ('leases_of(text, text, bigint)', 'when ''code'' then target in',
         'when ''credential'' then uses_credential(j.specification, coalesce(
         (select n.policy from narrowed n where n.job = l.job and n.attempt = l.attempt), j.policy), target)
       when ''code'' then target in'),
-      ('barred_because(text, name, text, uuid, jsonb)', 'or r.kind = ''code'' and',
+  ('barred_because(text, name, text, uuid, jsonb)', 'or r.kind = ''code'' and',
         'or r.kind = ''credential'' and uses_credential(barred_because.specification, barred_because.policy, r.target)
       or r.kind = ''code'' and')
-    ) c (of, before, after)
-  loop
-    definition := pg_get_functiondef(change.of::regprocedure);
-    if strpos(definition, change.before) = 0 then
-      raise exception '% has no %', change.of, change.before;
-    end if;
-    execute replace(definition, change.before, change.after);
-  end loop;
-end
-$$;
+) c (name, before, after);
