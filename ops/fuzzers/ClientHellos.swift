@@ -1,4 +1,5 @@
 @testable import Broker
+@testable import Destinations
 
 /// The first message of a TLS connection, which a job sends.
 enum ClientHellos: Fuzzer {

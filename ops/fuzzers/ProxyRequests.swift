@@ -1,6 +1,7 @@
 import Jobs
 
 @testable import Broker
+@testable import Destinations
 
 /// What a job sends to the door of CONNECT, and which grant it is led to.
 enum ProxyRequests: Fuzzer {

@@ -1,4 +1,5 @@
 @testable import Broker
+@testable import Destinations
 
 /// The head of an HTTP request, which a job sends.
 enum RequestHeads: Fuzzer {
