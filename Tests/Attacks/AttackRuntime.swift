@@ -20,7 +20,8 @@ enum AttackRuntime {
   /// Cases whose program is not one for the interpreter as the policy starts it, or judges how it was started.
   static func concerns(_ attack: AttackCase) -> Bool {
     guard isZygote else { return true }
-    return attack.payload.isPython && attack.asks["env"] == nil
+    // With grants an interpreter is never forked: TLS wants random numbers of its own.
+    return attack.payload.isPython && attack.asks["env"] == nil && attack.asks["grants"] == nil
   }
 
   /// Puts the policy in force, and waits until there is an interpreter to fork from.
