@@ -34,6 +34,7 @@ public final class Broker: Sendable {
   private let resolver: any NameResolver
   private let group: any EventLoopGroup
   private let outside: NIOSSLContext
+  private let host = OwnAddresses()
   let logger: Logger
 
   /// - Throws: where the trust roots cannot be read, or hold none.
@@ -65,12 +66,14 @@ public final class Broker: Sendable {
   ///   - proxy: a listening socket for CONNECT to any of the grants.
   ///   - before: what an earlier session of the attempt came to; the ledger goes on there.
   ///   - inspection: what the cell was told to trust already; nil: one is made where a grant needs it.
+  ///   - conceal: takes out of a text what must not stand in the ledger; called for each decision.
   ///   - ledger: is given each decision before it takes effect, in order, one at a time; it must not block.
   public func open(
     _ attempt: AttemptAddress, grants: [(Grant, listener: Int32)], proxy: Int32?, inspection: Inspection? = nil,
     after before: LedgerSummary? = nil,
     limits: SessionLimits = .init(),
-    credentials: some CredentialProvider, ledger: @escaping @Sendable (LedgerLine) -> Void
+    credentials: some CredentialProvider, conceal: @escaping @Sendable (String) -> String = { $0 },
+    ledger: @escaping @Sendable (LedgerLine) -> Void
   ) async throws -> EgressSession {
     var doors: [(grant: Grant?, listener: Int32)] = grants.map { ($0.0, $0.listener) }
     if let proxy { doors.append((nil, proxy)) }
@@ -81,14 +84,16 @@ public final class Broker: Sendable {
       guard limits.ledgerLines >= 3 else { throw Problem(description: "a ledger has 3 lines at least") }
       session = EgressSession(
         broker: self, attempt: attempt, grants: all, limits: limits, credentials: credentials,
-        inspection: try inspection ?? Inspection(for: all), after: before, record: ledger)
+        inspection: try inspection ?? Inspection(for: all), after: before, conceal: conceal, record: ledger)
     } catch {
       for door in doors { Glibc.close(door.listener) }
       throw error
     }
+    // All of a session on one loop: a connection is accepted and served by one thread, which nobody has to wake for it.
+    let loop = group.next()
     for (index, door) in doors.enumerated() {
       do {
-        try await listen(door.listener, door.grant, session)
+        try await listen(door.listener, door.grant, session, on: loop)
       } catch {
         for later in doors[(index + 1)...] { Glibc.close(later.listener) }
         session.cut(reason: "the broker could not listen")
@@ -98,8 +103,10 @@ public final class Broker: Sendable {
     return session
   }
 
-  private func listen(_ descriptor: Int32, _ grant: Grant?, _ session: EgressSession) async throws {
-    let door = try await ServerBootstrap(group: group)
+  private func listen(
+    _ descriptor: Int32, _ grant: Grant?, _ session: EgressSession, on loop: any EventLoop
+  ) async throws {
+    let door = try await ServerBootstrap(group: loop)
       .childChannelOption(.autoRead, value: false)
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.maxMessagesPerRead, value: 1)
@@ -131,21 +138,13 @@ public final class Broker: Sendable {
 
   /// The addresses of a grant that may be dialled.
   /// - Throws: `Denial` where there are none.
-  func dialling(_ grant: Grant, on loop: any EventLoop, within time: Duration) async throws -> Dialling {
-    let addresses: [IPAddress]
-    switch grant.host {
-    case .address(let address): addresses = [address]
-    case .name(let name):
-      do {
-        addresses = try await Deadline.first(within: time, on: loop) { [resolver] in
-          try await resolver.addresses(of: name)
-        }
-      } catch {
-        throw Denial(
-          rule: "grant \"\(grant.name)\": \(grant.host) cannot be resolved: \(Self.words(error))", status: 502)
+  func dialling(_ grant: Grant, for session: EgressSession, on loop: any EventLoop) async throws -> Dialling {
+    let addresses =
+      switch grant.host {
+      case .address(let address): [address]
+      case .name(let name): try await resolve(name, of: grant, for: session, on: loop)
       }
-    }
-    let dialling = Dialling(addresses, for: grant, own: try Self.ownAddresses())
+    let dialling = Dialling(addresses, for: grant, own: try host.addresses())
     guard !dialling.candidates.isEmpty else {
       let reasons = dialling.refused.prefix(4).joined(separator: ", ")
       throw Denial(
@@ -155,20 +154,20 @@ public final class Broker: Sendable {
     return dialling
   }
 
-  /// Of the kernel's answer only the addresses are read: what else NIO tells of devices is a socket and a call for each.
-  private static func ownAddresses() throws -> Set<IPAddress> {
-    var devices: UnsafeMutablePointer<ifaddrs>?
-    guard getifaddrs(&devices) == 0 else {
-      throw Denial(rule: "this host's own addresses cannot be told: \(String(cString: strerror(errno)))", status: 502)
+  private func resolve(
+    _ name: String, of grant: Grant, for session: EgressSession, on loop: any EventLoop
+  ) async throws -> [IPAddress] {
+    if let known = session.recent(name) { return known }
+    do {
+      let addresses = try await Deadline.first(within: session.limits.resolve, on: loop) { [resolver] in
+        try await resolver.addresses(of: name)
+      }
+      session.keep(addresses, of: name)
+      return addresses
+    } catch {
+      throw Denial(
+        rule: "grant \"\(grant.name)\": \(grant.host) cannot be resolved: \(Self.words(error))", status: 502)
     }
-    defer { freeifaddrs(devices) }
-    var addresses: Set<IPAddress> = []
-    var next = devices
-    while let device = next?.pointee {
-      next = device.ifa_next
-      if let address = device.ifa_addr.flatMap(IPAddress.init(of:)) { addresses.insert(address) }
-    }
-    return addresses
   }
 
   /// Connects to the first address that answers, and verifies who it is where the grant's mode ends TLS here.

@@ -23,6 +23,7 @@ public final class EgressSession: Sendable {
   let credentials: any CredentialProvider
   let inspection: Inspection?
   private let record: @Sendable (LedgerLine) -> Void
+  private let conceal: @Sendable (String) -> String
   private let state: Mutex<State>
 
   private struct State {
@@ -30,6 +31,7 @@ public final class EgressSession: Sendable {
     var ledger: Ledger
     var doors: [any Channel] = []
     var wires: [ObjectIdentifier: Wire] = [:]
+    var names = RecentNames()
     var waiting: [CheckedContinuation<Void, Never>] = []
     /// Read from one side and not yet taken by the kernel of the other, and the most there has been of it.
     var held = 0
@@ -40,7 +42,8 @@ public final class EgressSession: Sendable {
   init(
     broker: Broker, attempt: AttemptAddress, grants: [Grant], limits: SessionLimits,
     credentials: any CredentialProvider,
-    inspection: Inspection?, after before: LedgerSummary?, record: @escaping @Sendable (LedgerLine) -> Void
+    inspection: Inspection?, after before: LedgerSummary?, conceal: @escaping @Sendable (String) -> String,
+    record: @escaping @Sendable (LedgerLine) -> Void
   ) {
     self.broker = broker
     self.attempt = attempt
@@ -50,6 +53,7 @@ public final class EgressSession: Sendable {
     self.inspection = inspection
     authority = inspection?.authority
     self.record = record
+    self.conceal = conceal
     state = Mutex(
       State(
         account: EgressAccount(limits: limits), ledger: Ledger(for: attempt, most: limits.ledgerLines, after: before)))
@@ -121,6 +125,14 @@ public final class EgressSession: Sendable {
     }
   }
 
+  func recent(_ name: String) -> [IPAddress]? {
+    state.withLock { $0.names.addresses(of: name, at: .now()) }
+  }
+
+  func keep(_ addresses: [IPAddress], of name: String) {
+    state.withLock { $0.names.keep(addresses, of: name, at: .now()) }
+  }
+
   /// False where the connection is to be closed at once.
   func accept(at grant: Grant?) -> Bool {
     do throws(Denial) {
@@ -146,6 +158,7 @@ public final class EgressSession: Sendable {
   func allow(
     _ use: EgressAccount.Use, of grant: Grant, rule: String, _ subject: LedgerLine.Subject
   ) throws(Denial) {
+    let (rule, subject) = concealed(rule, subject)
     try state.withLock { (state) throws(Denial) in
       try state.account.begin(use, of: grant)
       guard let line = state.ledger.allow(rule, subject, at: Self.now()) else { throw Denial(rule: Ledger.fullRule) }
@@ -158,19 +171,30 @@ public final class EgressSession: Sendable {
   }
 
   func deny(_ denial: Denial, _ subject: LedgerLine.Subject) {
+    let (rule, subject) = concealed(denial.rule, subject)
     state.withLock { state in
       // What knocks behind the end is no part of what was summed up.
       guard !state.isSummedUp else { return }
-      write(state.ledger.deny(denial.rule, subject, at: Self.now()))
+      write(state.ledger.deny(rule, subject, at: Self.now()))
       write(state.ledger.lastLine(at: Self.now()))
     }
   }
 
   func end(_ rule: String, _ subject: LedgerLine.Subject) {
+    let (rule, subject) = concealed(rule, subject)
     state.withLock { state in
       record(state.ledger.close(rule, subject, at: Self.now()))
       write(state.ledger.lastLine(at: Self.now()))
     }
+  }
+
+  /// What a job asks for in its own words may be what a server has shown it of a credential (CR-13).
+  private func concealed(_ rule: String, _ subject: LedgerLine.Subject) -> (String, LedgerLine.Subject) {
+    var subject = subject
+    subject.endpoint = subject.endpoint.map(conceal)
+    subject.method = subject.method.map(conceal)
+    subject.path = subject.path.map(conceal)
+    return (conceal(rule), subject)
   }
 
   /// Before the bytes are passed on.

@@ -42,6 +42,12 @@ enum OutgoingHead {
     endpoint.port == 443 ? "\(endpoint.host)" : "\(endpoint)"
   }
 
+  /// What a grant whose answer is the status tells the job.
+  static func status(of head: ResponseHead, isLast: Bool) -> String {
+    let length = head.status == 204 || head.status == 304 ? "" : "Content-Length: 0\r\n"
+    return "HTTP/1.1 \(head.status) \r\n\(length)" + (isLast ? "Connection: close\r\n\r\n" : "\r\n")
+  }
+
   /// - Parameter isLast: whether the job's connection ends behind this response.
   static func response(_ head: ResponseHead, to method: String, isLast: Bool) -> String {
     var text = "HTTP/1.1 \(head.status) \(head.reason)\r\n"

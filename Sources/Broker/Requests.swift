@@ -58,7 +58,7 @@ extension Connection {
           upstream = nil
         }
       }
-      if upstream == nil { dialling = try await broker.dialling(grant, on: loop, within: limits.resolve) }
+      if upstream == nil { dialling = try await broker.dialling(grant, for: session, on: loop) }
       subject.address =
         upstream?.address.description ?? dialling?.candidates.map(\.description).joined(separator: ",")
       out = OutgoingHead.request(head, to: grant.endpoint, injected: injected)
@@ -236,8 +236,9 @@ extension Connection {
   }
 
   /// Streams a body from its framing into ours.
+  /// - Parameter target: nil: it is counted and goes nowhere.
   private func copy(
-    _ decoder: inout BodyDecoder, from source: Wire, to target: Wire, isChunked: Bool, of grant: Grant,
+    _ decoder: inout BodyDecoder, from source: Wire, to target: Wire?, isChunked: Bool, of grant: Grant,
     _ isSent: Bool, _ progress: Progress
   ) async throws {
     while !decoder.isDone {
@@ -249,12 +250,12 @@ extension Connection {
         let count = piece.readableBytes
         try session.spend(sent: isSent ? count : 0, received: isSent ? 0 : count, of: grant)
         defer { session.release(count) }
-        try await write(isChunked ? Self.chunk(piece) : piece, to: target)
+        if let target { try await write(isChunked ? Self.chunk(piece) : piece, to: target) }
         progress.meter.add(sent: isSent ? count : 0, received: isSent ? 0 : count)
       }
       try await source.unread(input)
     }
-    if isChunked { try await target.write("0\r\n\r\n") }
+    if isChunked { try await target?.write("0\r\n\r\n") }
   }
 
   private static func chunk(_ piece: ByteBuffer) -> ByteBuffer {
@@ -271,13 +272,22 @@ extension Connection {
     let head = try await responseHead(to: request.method, from: outside)
     // Where the request's body is still under way, nobody can say when the next request begins.
     let isLast = request.asksToClose || !progress.isSent
-    let text = OutgoingHead.response(head, to: request.method, isLast: isLast)
-    progress.status = head.status
     do {
-      try await pass(ByteBuffer(string: text), to: inside, of: grant, isSent: false, progress.meter)
       var decoder = try BodyDecoder(head.framing, most: limits.bodyBytes)
-      let isChunked = head.framing == .chunked || head.framing == .untilClose
-      try await copy(&decoder, from: outside, to: inside, isChunked: isChunked, of: grant, false, progress)
+      switch grant.answer {
+      case .whole:
+        progress.status = head.status
+        let text = OutgoingHead.response(head, to: request.method, isLast: isLast)
+        try await pass(ByteBuffer(string: text), to: inside, of: grant, isSent: false, progress.meter)
+        let isChunked = head.framing == .chunked || head.framing == .untilClose
+        try await copy(&decoder, from: outside, to: inside, isChunked: isChunked, of: grant, false, progress)
+      case .status:
+        // First to the end of it, so that the job learns nothing from how it came.
+        try await copy(&decoder, from: outside, to: nil, isChunked: false, of: grant, false, progress)
+        progress.status = head.status
+        let text = OutgoingHead.status(of: head, isLast: isLast)
+        try await pass(ByteBuffer(string: text), to: inside, of: grant, isSent: false, progress.meter)
+      }
     } catch let denial as Denial {
       progress.refusal = denial
       throw denial

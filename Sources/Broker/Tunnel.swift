@@ -12,7 +12,7 @@ extension Connection {
     var subject = LedgerLine.Subject(grant: grant.name, endpoint: grant.endpoint.description)
     let dialling: Dialling
     do {
-      dialling = try await broker.dialling(grant, on: loop, within: limits.resolve)
+      dialling = try await broker.dialling(grant, for: session, on: loop)
       subject.address = dialling.candidates.map(\.description).joined(separator: ",")
       try allow(
         .init(connects: true), of: grant, rule: "grant \"\(grant.name)\": mode \(grant.mode.rawValue)", subject)

@@ -49,8 +49,10 @@ final class Wire: Sendable {
     try await channel.writeAndFlush(bytes)
   }
 
-  /// Passes on whatever comes to a wire of the same loop, up to the end of input, and never leaves the loop for it: a piece is read,
-  /// judged and given to the kernel in one turn, and the next is asked for when the kernel has taken it.
+  /// Passes on whatever comes to a wire of the same loop, up to the end of input, and never leaves the loop for it.
+  ///
+  /// Meanwhile the channel reads by itself, so that its socket stays with the selector: to be asked for each piece costs two system calls
+  /// more. It stops while the kernel of the other side has not taken a piece.
   ///
   /// - Parameters:
   ///   - judge: is given the count of a piece before it is passed on; what it throws ends the wire's reading.
@@ -61,35 +63,8 @@ final class Wire: Sendable {
   ) async throws {
     precondition(target.channel.eventLoop === channel.eventLoop, "both wires of a connection are on one loop")
     try await channel.eventLoop.flatSubmit {
-      let done = self.channel.eventLoop.makePromise(of: Void.self)
-      self.pourNext(into: target, judge, passed, done)
-      return done.futureResult
+      self.tap.value.pour(into: target.channel, judge, passed)
     }.get()
-  }
-
-  private func pourNext(
-    into target: Wire, _ judge: @escaping @Sendable (Int) throws -> Void,
-    _ passed: @escaping @Sendable (Int, Bool) -> Void, _ done: EventLoopPromise<Void>
-  ) {
-    tap.value.next().whenComplete { result in
-      do {
-        guard let bytes = try result.get() else { return done.succeed() }
-        let count = bytes.readableBytes
-        try judge(count)
-        target.channel.writeAndFlush(bytes).whenComplete { result in
-          switch result {
-          case .success:
-            passed(count, true)
-            self.pourNext(into: target, judge, passed, done)
-          case .failure(let error):
-            passed(count, false)
-            done.fail(error)
-          }
-        }
-      } catch {
-        done.fail(error)
-      }
-    }
   }
 
   func write(_ text: String) async throws {
@@ -156,6 +131,17 @@ private final class WireTap: ChannelInboundHandler {
   private var end: Result<ByteBuffer?, any Error>?
   private var reader: EventLoopPromise<ByteBuffer?>?
   private var shaking: EventLoopPromise<Void>?
+  private var pouring: Pouring?
+
+  /// Where everything goes that is read.
+  private struct Pouring {
+    let target: any Channel
+    let judge: (Int) throws -> Void
+    let passed: @Sendable (Int, Bool) -> Void
+    let done: EventLoopPromise<Void>
+    /// Pieces that the target's kernel has not taken yet.
+    var untaken = 0
+  }
 
   init(on loop: any EventLoop) {
     self.loop = loop
@@ -171,6 +157,17 @@ private final class WireTap: ChannelInboundHandler {
     deliver()
     if reader != nil, let context { ask(context) }
     return promise.futureResult
+  }
+
+  func pour(
+    into target: any Channel, _ judge: @escaping (Int) throws -> Void, _ passed: @escaping @Sendable (Int, Bool) -> Void
+  ) -> EventLoopFuture<Void> {
+    precondition(reader == nil && pouring == nil, "one reader at a time")
+    let done = loop.makePromise(of: Void.self)
+    pouring = Pouring(target: target, judge: judge, passed: passed, done: done)
+    readByItself(true)
+    deliver()
+    return done.futureResult
   }
 
   func putBack(_ bytes: ByteBuffer) { queue.insert(bytes, at: 0) }
@@ -250,6 +247,11 @@ private final class WireTap: ChannelInboundHandler {
   }
 
   private func deliver() {
+    while pouring != nil, !queue.isEmpty { pass(queue.removeFirst()) }
+    if let pouring, let end, pouring.untaken == 0 {
+      self.pouring = nil
+      pouring.done.completeWith(end.map { _ in })
+    }
     guard let reader else { return }
     if !queue.isEmpty {
       self.reader = nil
@@ -258,5 +260,50 @@ private final class WireTap: ChannelInboundHandler {
       self.reader = nil
       reader.completeWith(end)
     }
+  }
+
+  private func pass(_ bytes: ByteBuffer) {
+    guard let pouring else { return }
+    let count = bytes.readableBytes
+    do {
+      try pouring.judge(count)
+    } catch {
+      return stopPouring(error)
+    }
+    self.pouring?.untaken += 1
+    let taking = pouring.target.writeAndFlush(bytes)
+    let tap = NIOLoopBound(self, eventLoop: loop)
+    taking.whenComplete { [passed = pouring.passed] result in
+      switch result {
+      case .success:
+        passed(count, true)
+        tap.value.taken()
+      case .failure(let error):
+        passed(count, false)
+        tap.value.stopPouring(error)
+      }
+    }
+    if self.pouring?.untaken ?? 0 > 0 { readByItself(false) }
+  }
+
+  private func taken() {
+    guard pouring != nil else { return }
+    pouring?.untaken -= 1
+    if pouring?.untaken == 0 {
+      readByItself(true)
+      deliver()
+    }
+  }
+
+  private func stopPouring(_ error: any Error) {
+    guard let pouring else { return }
+    self.pouring = nil
+    readByItself(false)
+    pouring.done.fail(error)
+  }
+
+  /// A channel that is over reads nothing more, so it is no matter when it cannot be told.
+  private func readByItself(_ value: Bool) {
+    try? context?.channel.syncOptions?.setOption(.autoRead, value: value)
   }
 }

@@ -31,6 +31,13 @@ public struct Grant: Sendable, Equatable {
     case run
   }
 
+  /// What of a server's answer the job is given.
+  public enum Answer: String, Sendable, CaseIterable {
+    case whole
+    /// Its status; fields and body are read away. For an endpoint that is written to and should say nothing.
+    case status
+  }
+
   /// What one grant may be used for, over the whole attempt. All are at least 1.
   public struct Budget: Sendable, Equatable {
     /// Bytes from the job and to the job, as they cross the cell's end of the connection.
@@ -65,6 +72,7 @@ public struct Grant: Sendable, Equatable {
   public let allowPrivate: [AddressBlock]
   public let phase: Phase
   public let most: Budget
+  public let answer: Answer
   /// The credential without which no request is passed on.
   public let credential: String?
 
@@ -89,6 +97,7 @@ public struct Grant: Sendable, Equatable {
     allowPrivate = try members.blocks()
     phase = try members.choice("phase", usual: .run)
     most = try members.budget()
+    answer = try members.answer(mode) ?? .whole
     credential = try members.credential(mode)
     try members.refuseOthers()
   }
@@ -108,6 +117,7 @@ public struct Grant: Sendable, Equatable {
 public struct GrantNarrowing: Sendable, Equatable {
   public let allow: [RoutePattern]?
   public let allowPrivate: [AddressBlock]?
+  public let answer: Grant.Answer?
 
   /// - Throws: `GrantProblem` for the first member that is unknown or not as it must be; where a grant leads is not among them.
   public init(name: String, json: JSONValue) throws(GrantProblem) {
@@ -118,6 +128,7 @@ public struct GrantNarrowing: Sendable, Equatable {
     allow = members.rest["allow"] == nil ? nil : try members.routes(.http)
     allowPrivate = members.rest["allow_private"] == nil ? nil : try members.blocks()
     _ = try members.budget()
+    answer = try members.answer(.http)
     try members.refuseOthers()
   }
 }
@@ -190,6 +201,14 @@ private struct GrantMembers {
     try members.amount("connections", isSize: false, &budget.connections)
     try members.refuseOthers()
     return budget
+  }
+
+  mutating func answer(_ mode: Grant.Mode) throws(GrantProblem) -> Grant.Answer? {
+    guard rest["answer"] != nil else { return nil }
+    guard mode.readsRequests else {
+      throw problem("answer", "means nothing in mode \(mode.rawValue), which reads no requests")
+    }
+    return try choice("answer", usual: nil)
   }
 
   mutating func credential(_ mode: Grant.Mode) throws(GrantProblem) -> String? {

@@ -15,7 +15,7 @@ public struct Artifact: Codable, Equatable, Sendable {
 /// One entry of the output tree that was refused: listed, never opened, never published.
 public struct Quarantined: Codable, Equatable, Sendable {
   public var path: String
-  /// `symlink`, `hardlink`, `fifo`, `socket`, `device`, `unreadable`, `too_large`, `too_many`, `too_deep`, `name`,
+  /// `symlink`, `hardlink`, `fifo`, `socket`, `device`, `unreadable`, `too_large`, `too_many`, `too_deep`, `name`, `secret`,
   /// `changed`.
   public var reason: String
 

@@ -52,8 +52,20 @@ public enum CanonicalJSON {
     }
   }
 
+  /// A string as it stands in a canonical text.
+  package static func quoted(_ string: String) -> String {
+    var text = ""
+    quote(string, to: &text)
+    return text
+  }
+
   private static func quote(_ string: String, to text: inout String) {
     text += "\""
+    guard string.utf8.contains(where: { $0 < 32 || $0 == 34 || $0 == 92 }) else {
+      text += string
+      text += "\""
+      return
+    }
     for scalar in string.unicodeScalars {
       switch scalar {
       case "\"": text += "\\\""

@@ -109,10 +109,11 @@ extension Descriptor {
   }
 
   /// Copies from the present offset to the end and digests what was copied, so that digest and copy cannot disagree.
-  /// Nil when there are more than `maximum` bytes, or when `goesOn`, which is asked before each chunk, says no; what
-  /// was written by then is the caller's to remove.
+  /// Nil when there are more than `maximum` bytes, or when `goesOn`, which is asked before each chunk, or `accepts`, which is
+  /// given each, says no; what was written by then is the caller's to remove.
   func copy(
-    to target: Descriptor, maximum: Int64, while goesOn: () -> Bool = { true }
+    to target: Descriptor, maximum: Int64, while goesOn: () -> Bool = { true },
+    accepting accepts: (ArraySlice<UInt8>) -> Bool = { _ in true }
   ) throws(SystemError) -> (bytes: Int64, digest: Jobs.Digest)? {
     var hash = SHA256()
     var total: Int64 = 0
@@ -123,7 +124,7 @@ extension Descriptor {
       try SystemError.check(count, "read")
       if count == 0 { return (total, Jobs.Digest(sha256: hash.finalize())) }
       total += Int64(count)
-      if total > maximum { return nil }
+      guard total <= maximum, accepts(buffer[..<count]) else { return nil }
       hash.update(data: buffer[..<count])
       try target.writeAll(buffer[..<count])
     }

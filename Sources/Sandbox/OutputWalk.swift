@@ -32,6 +32,8 @@ struct OutputWalk {
   static let leastDiskRate: Int64 = 16 << 20
   /// Longest list of refused entries; the others are counted in one more entry.
   static let maximumRefused = 1_000
+  /// The reason for what holds a credential that the attempt's requests carried.
+  private static let secret = "secret"
   /// Bytes of all names in both lists, as they are shown.
   static let maximumNameBytes = 4 << 20
 
@@ -48,6 +50,7 @@ struct OutputWalk {
   private var nameBytes = 0
   private let deadline: ContinuousClock.Instant
   private let patience: Duration
+  private let screen: OutputScreen?
   private let isCancelled: @Sendable () -> Bool
   private var end: End?
   /// Called between looking at an entry and opening it; tests swap the entry there.
@@ -61,7 +64,7 @@ struct OutputWalk {
   }
 
   init(
-    limits: Limits, storage: OutputStorage = .memory, now: ContinuousClock.Instant = .now,
+    limits: Limits, storage: OutputStorage = .memory, screen: OutputScreen? = nil, now: ContinuousClock.Instant = .now,
     isCancelled: @escaping @Sendable () -> Bool = { false },
     beforeOpening: @escaping (FileName) -> Void = { _ in }
   ) {
@@ -70,6 +73,7 @@ struct OutputWalk {
     let longer = storage == .disk ? limits.outputBytes / Self.leastDiskRate : 0
     patience = Self.patience + .seconds(longer)
     deadline = now.advanced(by: patience)
+    self.screen = screen
     self.isCancelled = isCancelled
     self.beforeOpening = beforeOpening
   }
@@ -113,7 +117,7 @@ struct OutputWalk {
 
   /// The name as it is listed; nil, and the end of the walk, when it is one too many.
   private mutating func listed(_ path: [UInt8]) -> String? {
-    let shown = EscapedName.show(path)
+    let shown = EscapedName.show(screen?.conceal(path) ?? path)
     nameBytes += shown.utf8.count
     guard nameBytes <= Self.maximumNameBytes else {
       end = .tooMany
@@ -141,6 +145,10 @@ struct OutputWalk {
       }
       guard path.count <= Self.maximumPathBytes else {
         refuse(Array(path.prefix(Self.maximumPathBytes)), "name")
+        continue
+      }
+      guard screen?.finds(in: path) != true else {
+        refuse(path, Self.secret)
         continue
       }
       try take(name, of: source, path: path, into: target, depth: depth)
@@ -189,8 +197,15 @@ struct OutputWalk {
     let copy = try failing("collect", "cannot write to the approved directory") {
       try directory.open(beneath: name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
     }
+    let search = screen?.begin()
+    var holdsSecret = false
     let copied = try failing("collect", "cannot copy an artifact to the approved directory") {
-      try file.copy(to: copy, maximum: Int64(seen.st_size)) { goesOn() }
+      try file.copy(to: copy, maximum: Int64(seen.st_size)) {
+        goesOn()
+      } accepting: { bytes in
+        holdsSecret = search?(bytes) ?? false
+        return !holdsSecret
+      }
     }
     guard end == nil else { return }
     guard let (size, digest) = copied, size == seen.st_size, let after = try? file.status(),
@@ -199,7 +214,7 @@ struct OutputWalk {
       try failing("collect", "cannot remove a refused copy") {
         try directory.removeTree(name)
       }
-      return refuse(path, "changed")
+      return refuse(path, holdsSecret ? Self.secret : "changed")
     }
     try failing("collect", "cannot finish an artifact in the approved directory") {
       try copy.setMode(seen.publishedMode)

@@ -54,12 +54,13 @@ public enum Outputs {
   /// every entry and every 256 KiB, says so; then nothing is left of it.
   public static func collect(
     _ report: CellReport, approvedRoot: String, tenant: String, job: String, attempt: Int, limits: Limits,
-    isCancelled: @escaping @Sendable () -> Bool = { false }
+    screen: OutputScreen? = nil, isCancelled: @escaping @Sendable () -> Bool = { false }
   ) throws(SandboxError) -> Collected {
     try collect(
       output: report.output, result: report.result, approvedRoot: approvedRoot, tenant: tenant, job: job,
       attempt: attempt,
-      walk: OutputWalk(limits: limits, storage: report.isolation.outputs, isCancelled: isCancelled),
+      walk: OutputWalk(
+        limits: limits, storage: report.isolation.outputs, screen: screen, isCancelled: isCancelled),
       resultBytes: limits.resultBytes)
   }
 

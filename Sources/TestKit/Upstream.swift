@@ -56,7 +56,7 @@ public final class Upstream: Sendable {
         threading.Thread(target=server.serve_forever, daemon=True).start()
     for address, port, name in [(network + ".1", 443, "index.internal"), (network + ".1", 8443, "index.internal"),
                                 (network + ".2", 443, "other.internal"), (network + ".3", 443, "seen.internal"),
-                                (network + ".5", 443, "fading.internal"),
+                                (network + ".5", 443, "fading.internal"), (network + ".2", 8443, "other.internal"),
                                 (outside + ".1", 443, "private.internal")]: serve(address, port, name)
     echo = socketserver.ThreadingTCPServer((network + ".4", 7), Echo)
     threading.Thread(target=echo.serve_forever, daemon=True).start()

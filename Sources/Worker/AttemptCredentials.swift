@@ -16,6 +16,8 @@ final class AttemptCredentials: CredentialProvider {
   private let seen = Mutex(Seen())
   /// Why there was none, each reason once: a job may ask without end.
   private let said = Mutex<Set<String>>([])
+  /// Many lines are looked through with the same secrets.
+  private let made = Mutex<(generation: Int, redactor: Redactor)?>(nil)
 
   /// Secrets that were given out, with the credential and the version that they were of.
   private struct Seen {
@@ -92,17 +94,29 @@ final class AttemptCredentials: CredentialProvider {
     var secrets: [(name: String, secret: Secret)]
   }
 
-  /// What a job says, without what it may have been sent back.
+  /// Looks for what must not come out of the attempt, as of now; nil where nothing was given out.
   /// - Throws: `CredentialError` where there are more secrets than can be looked for; then nothing may be stored.
+  func redactor() throws(CredentialError) -> Redactor? {
+    let confidential = confidential
+    guard !confidential.secrets.isEmpty else { return nil }
+    if let (generation, redactor) = made.withLock({ $0 }), generation == confidential.generation { return redactor }
+    let redactor = try Redactor(confidential.secrets)
+    made.withLock { $0 = (confidential.generation, redactor) }
+    return redactor
+  }
+
+  /// What a job says, without what it may have been sent back.
+  /// - Throws: as `redactor()`.
   func redact(_ document: JSONValue) throws(CredentialError) -> JSONValue {
-    let secrets = confidential.secrets
-    return secrets.isEmpty ? document : try Redactor(secrets).redact(document)
+    try redactor().map { $0.redact(document) } ?? document
   }
 
   func redact(_ text: String) throws(CredentialError) -> String {
-    let secrets = confidential.secrets
-    return secrets.isEmpty ? text : try Redactor(secrets).redact(text)
+    try redactor().map { $0.redact(text) } ?? text
   }
+
+  /// For the ledger, which must go on: what cannot be looked through is left out of it.
+  func concealed(_ text: String) -> String { (try? redact(text)) ?? "[withheld]" }
 
   /// Ends what was made for the attempt.
   func end() async throws { try await keeper.end(attempt) }

@@ -192,7 +192,7 @@ struct AttemptRun: Sendable {
       if ended.facts.stopped == .abandoned {
         return await giveBack(started: true, reason: "stopped before it ended")
       }
-      return try await record(ended, materials, logs, reached, egress?.credentials?.confidential.secrets ?? [])
+      return try await record(ended, materials, logs, reached, egress?.credentials)
     } catch {
       // The listeners may have been served before the cell was refused.
       _ = await egress?.finish()
@@ -205,15 +205,15 @@ struct AttemptRun: Sendable {
 
   private func record(
     _ ended: CellReport, _ materials: Materials, _ logs: LogForwarder, _ reached: EgressFacts?,
-    _ secrets: [(name: String, secret: Secret)]
+    _ credentials: AttemptCredentials?
   ) async throws -> End {
-    let redactor = secrets.isEmpty ? nil : try Redactor(secrets)
+    let redactor = try credentials?.redactor()
     var ended = ended
     ended.isolation.egress = reached
     let collected: Collected
     let published: String?
     do {
-      (collected, published) = try await collect(ended)
+      (collected, published) = try await collect(ended, redactor)
     } catch {
       guard stopFlag.isRaised else { throw error }
       let reason = "stopped while its outputs were collected"
@@ -231,7 +231,9 @@ struct AttemptRun: Sendable {
     if await !logs.isComplete { notes.append("log_incomplete") }
     if await logs.isWithheld { notes.append("log_withheld") }
     let report = AttemptReport(
-      outcome: facts.outcome, reason: nonempty([collected.outputsProblem, collected.resultProblem]), notes: notes,
+      outcome: facts.outcome,
+      reason: nonempty([collected.outputsProblem, collected.resultProblem]).map { redactor?.redact($0) ?? $0 },
+      notes: notes,
       result: redactor.map { redactor in collected.result.map { redactor.redact($0) } } ?? collected.result,
       stdout: ended.stdout, stderr: ended.stderr,
       usage: Usage(
@@ -251,11 +253,12 @@ struct AttemptRun: Sendable {
   }
 
   /// Copies and publishes the outputs, on a thread where waiting for a disk holds up nobody else.
-  private func collect(_ ended: CellReport) async throws -> (Collected, published: String?) {
+  private func collect(_ ended: CellReport, _ redactor: Redactor?) async throws -> (Collected, published: String?) {
     try await onBlockingThread {
       let collected = try Outputs.collect(
         ended, approvedRoot: configuration.approvedRoot, tenant: claim.tenant, job: claim.job.description,
-        attempt: claim.attempt, limits: claim.limits, isCancelled: { stopFlag.isRaised })
+        attempt: claim.attempt, limits: claim.limits, screen: redactor.map(OutputScreen.init),
+        isCancelled: { stopFlag.isRaised })
       do {
         if let destination = collected.destination { try publications.begin(claim, path: destination) }
         return (collected, try collected.publish())

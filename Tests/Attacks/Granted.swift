@@ -21,6 +21,8 @@ enum Granted {
         "plain": {"host": "index.internal", "port": 8443, "mode": "http", "listen": 81, "allow": ["GET /**"], \(near)},
         "fading": {"host": "fading.internal", "port": 443, "mode": "http", "allow": ["GET /**"], \(near),
           "credential": "fading"},
+        "told": {"host": "other.internal", "port": 8443, "mode": "http", "listen": 82, "allow": ["POST /told"], \(near),
+          "answer": "status"},
         "opaque": {"host": "other.internal", "port": 443, "mode": "opaque", \(near)},
         "seen": {"host": "seen.internal", "port": 443, "mode": "inspect", "allow": ["GET /seen"], \(near)},
         "raw": {"host": "raw.internal", "port": 7, "mode": "tcp", \(near)},

@@ -4,7 +4,7 @@ import TestKit
 
 /// What a job says inside a connection that a grant let through: other names in TLS, other requests than the granted ones.
 enum RequestLineCases {
-  static let all: [AttackCase] = [nw15, nw17, nw29]
+  static let all: [AttackCase] = [nw15, nw17, nw29, nw33]
 
   private static let nw15 = EgressCases.egress(
     "NW-15", "another name in TLS than in the tunnel, none, and one in many pieces", grants: ["opaque", "raw"],
@@ -108,5 +108,28 @@ enum RequestLineCases {
     let seen = evidence.upstream.seen().split(separator: "\n").filter { $0.contains(mark) }
     verdict.require(seen.count == 1 && seen.allSatisfy { $0.hasPrefix("GET ") }, "the server saw \(seen)")
     try await EgressCases.refused(evidence, &verdict, atLeast: 22)
+  }
+
+  private static let nw33 = EgressCases.egress(
+    "NW-33", "read something from an endpoint that is only to be written to", grants: ["told", "plain"],
+    """
+    door = ("other.internal", 82)
+    def words(door, path, host, method="POST"):
+        with socket.create_connection(door, 5) as one:
+            one.sendall(f"{method} {path} HTTP/1.1\\r\\nHost: {host}\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n".encode())
+            got = b""
+            while piece := one.recv(65536): got += piece
+            return got.decode()
+    note("answer", words(door, "/told", "other.internal:82"))
+    note("control", words(("index.internal", 81), "/" + sys.argv[1], "index.internal:81", "GET"))
+    for method, path in (("GET", "/told"), ("POST", "/told/more"), ("POST", "/told?q=1"), ("HEAD", "/told"), ("PUT", "/told")):
+        ask(f"hostile {method} {path}", door, f"{method} {path} HTTP/1.1", "Host: other.internal:82", "Content-Length: 0")
+    """, mark: "a"
+  ) { evidence, verdict in
+    verdict.met(evidence, ["answer"], "HTTP/1.1 200 \r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    verdict.require(
+      evidence.seen["control"]?.string?.contains("a" + evidence.place.mark) == true, "control: no answer has a body")
+    verdict.metAll(evidence, prefix: "hostile ", "403")
+    try await EgressCases.refused(evidence, &verdict, atLeast: 5)
   }
 }

@@ -124,9 +124,13 @@ import Testing
     }
     let grant = try House.grant(#"{"host":"a.b","port":80,"mode":"tcp"}"#)
     let broker = try House.broker(Silent())
+    var limits = SessionLimits()
+    limits.resolve = .milliseconds(50)
+    let session = try await broker.open(
+      House.attempt, grants: [], proxy: nil, limits: limits, credentials: NoCredentials()
+    ) { _ in }
     do {
-      _ = try await broker.dialling(
-        grant, on: MultiThreadedEventLoopGroup.singleton.next(), within: .milliseconds(50))
+      _ = try await broker.dialling(grant, for: session, on: MultiThreadedEventLoopGroup.singleton.next())
       Issue.record("it was answered")
     } catch let denial as Denial {
       #expect(denial.rule == "grant \"packages\": a.b cannot be resolved: no answer in 0.05 seconds")

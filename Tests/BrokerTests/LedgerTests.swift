@@ -1,5 +1,7 @@
 import Destinations
 import Foundation
+import Jobs
+import Policies
 import Testing
 
 @testable import Broker
@@ -30,6 +32,22 @@ import Testing
         "sent", "seq", "status",
       ])
     #expect(line.hasPrefix("{\"address\":null,\"at\":\"2026-01-01T00:00:00Z\",\"decision\":\"denied\""))
+  }
+
+  @Test("a line is the canonical text of its members, whatever they hold")
+  func canonical() throws {
+    let odd = ["", "a", "\"", "\\", "\u{1}\n\t\u{7f}", "ä€😀", "\u{2028}", "a\"b\\c"]
+    var ledger = Ledger(for: House.attempt, most: 1_000)
+    for (index, text) in odd.enumerated() {
+      let subject = LedgerLine.Subject(
+        grant: text, endpoint: text, address: index % 2 == 0 ? nil : text, method: text, path: text,
+        status: index % 2 == 0 ? 403 : nil, sent: Int64(index) << 40, received: (1 << 53) - 1)
+      let denied = ledger.deny(text, subject, at: text)
+      let line = try #require(denied)
+      let value = try JSONDecoder().decode(JSONValue.self, from: Data(line.json.utf8))
+      try #expect(CanonicalJSON.text(value) == line.json)
+      #expect(value.object?["path"] == .string(text) && value.object?["seq"] == .integer(Int64(index + 1)))
+    }
   }
 
   @Test("a chain that was touched is refused at the line", arguments: 0..<6)

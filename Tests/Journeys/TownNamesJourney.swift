@@ -59,6 +59,7 @@ extension TownJourneys {
     let (before, _) = (try place.logs.requests().count, place.trap.visits())
     let script = """
       curl -ksS -o /dev/null -w '%{http_code}\\n' https://rebind.test/first
+      sleep 1.1 # an answer is used for a second
       curl -ksS -m 5 -o /dev/null -w '%{http_code}\\n' https://rebind.test/second 2>/dev/null
       """
     let (_, text, ledger) = try await place.run(script, grants: ["rebind"])

@@ -22,13 +22,15 @@ final class Tree: Sendable {
 
   func collect(
     limits: Limits = Limits(), tenant: String = "acme", job: String = "job", attempt: Int = 1,
-    now: ContinuousClock.Instant = .now, beforeOpening: @escaping (FileName) -> Void = { _ in },
+    screen: OutputScreen? = nil, now: ContinuousClock.Instant = .now,
+    beforeOpening: @escaping (FileName) -> Void = { _ in },
     isCancelled: @escaping @Sendable () -> Bool = { false }
   ) throws -> Collected {
     try Outputs.collect(
       output: Descriptor.directory(output), result: Descriptor.directory(result), approvedRoot: approvedRoot,
       tenant: tenant, job: job, attempt: attempt,
-      walk: OutputWalk(limits: limits, now: now, isCancelled: isCancelled, beforeOpening: beforeOpening),
+      walk: OutputWalk(
+        limits: limits, screen: screen, now: now, isCancelled: isCancelled, beforeOpening: beforeOpening),
       resultBytes: limits.resultBytes)
   }
 
@@ -42,6 +44,36 @@ final class Tree: Sendable {
 }
 
 @Suite("Outputs") struct OutputsTests {
+  @Test("CR-13: what is looked for is found in files and in names, wherever a copy is cut, and is shown nowhere")
+  func screened() throws {
+    let tree = try Tree()
+    let filler = String(repeating: ".", count: 262_141)
+    try makeDirectories(tree.output + "/canary-d", mode: 0o700)
+    try tree.write("canary-d/inner", "x")
+    try tree.write("cut", filler + "canary" + filler)
+    try tree.write("end", "canary")
+    try tree.write("name canary", "x")
+    try tree.write("clean", "canar y" + filler)
+    // What it has seen of a text so far is all that it keeps.
+    let screen = OutputScreen {
+      var text: [UInt8] = []
+      return { bytes in
+        text += bytes
+        return String(decoding: text, as: UTF8.self).contains("canary")
+      }
+    } conceal: {
+      Array(String(decoding: $0, as: UTF8.self).replacing("canary", with: "[gone]").utf8)
+    }
+    let collected = try tree.collect(screen: screen)
+    #expect(collected.artifacts.map(\.path) == ["clean"])
+    #expect(
+      Tree.reasons(collected) == ["[gone]-d": "secret", "cut": "secret", "end": "secret", "name [gone]": "secret"])
+    let path = try #require(try collected.publish())
+    #expect(try names(in: path) == ["clean"])
+    // The control: without it they are all outputs.
+    #expect(try tree.collect(attempt: 2).artifacts.count == 5)
+  }
+
   @Test func publishesByOneRename() throws {
     let tree = try Tree()
     try makeDirectories(tree.output + "/a/b", mode: 0o700)

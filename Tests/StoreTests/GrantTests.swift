@@ -166,11 +166,40 @@ import Testing
       (#"{"host":"a.b","port":1,"mode":"http","allow":[],"credential":"C"}"#, "grants.x.credential"),
       (#"{"host":"a.b","port":1,"mode":"tcp","scheme":"x"}"#, "grants.x.scheme"),
       (#"{"host":"a.b","port":1,"mode":"tcp","phase":"later"}"#, "grants.x.phase"),
+      (#"{"host":"a.b","port":1,"mode":"tcp","answer":"status"}"#, "grants.x.answer"),
+      (#"{"host":"a.b","port":1,"mode":"http","allow":[],"answer":"none"}"#, "grants.x.answer"),
     ])
   func noGrant(_ text: String, _ path: String) async throws {
     let boss = try await Member.make("cordon_operator")
     let error = try await refusal { try await grant(#"{"x": \#(text)}"#, boss) }
     #expect(error.sqlState == "22023" && error.message.hasPrefix("\(path): "), "\(error)")
+  }
+
+  @Test("NW-33: who may only be written to answers with a status, once any document says so, and what runs is told")
+  func onlyTheStatus() async throws {
+    let boss = try await Member.make("cordon_operator")
+    try await grant(Self.grants, boss)
+    let producer = try await Member.producer()
+    let worker = try await Member.worker()
+    func claim() async throws -> Claim {
+      _ = try await producer.store.enqueue(queue: "default", specification: Self.job("index"))
+      return try #require(try await worker.member.store.claim(worker: worker.id, limit: 1).first)
+    }
+    let whole = try await claim()
+    #expect(try json(whole.policyDocument)["grants"]?["index"]?["answer"] == nil)
+    _ = try await worker.member.store.start(worker: worker.id, plain([whole]))
+    func fallen() async throws -> Set<Int64> {
+      try await worker.member.store.egressFallen(worker: worker.id, held: [(whole.job, whole.token)])
+    }
+    for (answer, isNarrower) in [("whole", false), ("status", true)] {
+      _ = try await boss.store.bindPolicy(
+        #"{"version": 1, "grants": {"index": {"answer": "\#(answer)"}}}"#, tenant: "alpha", queue: nil)
+      #expect(try await fallen() == (isNarrower ? [whole.token] : []))
+    }
+    // Nobody gives it back.
+    _ = try await boss.store.bindPolicy(
+      #"{"version": 1, "grants": {"index": {"answer": "whole"}}}"#, tenant: nil, queue: "default")
+    #expect(try json(try await claim().policyDocument)["grants"]?["index"]?["answer"]?.string == "status")
   }
 
   @Test("two grants that lead to one place are refused: nobody could say which of them a connection means")
