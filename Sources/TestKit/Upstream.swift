@@ -92,18 +92,20 @@ public final class Upstream: Sendable {
   private static let credentials = """
     index:
       tenants: [local]
-      queues: [default]
+      queues: [default, ordinary]
       source: {file: PLACE/token}
       inject: {bearer: true}
     fading:
       tenants: [local]
-      queues: [default]
+      queues: [default, ordinary]
       source: {file: PLACE/fading}
       inject: {bearer: true}
     """
 
-  /// - Parameter net: the third part of all addresses but one, which has the next; two that live at once need two of them.
-  public init(net: Int = 77, token: String = "token-1234567890") throws {
+  /// - Parameters:
+  ///   - net: the third part of all addresses but one, which has the next; two that live at once need two of them.
+  ///   - owner: of the files of credentials: the worker's user, since nobody else may read them.
+  public init(net: Int = 77, token: String = "token-1234567890", owner: uid_t = 0) throws {
     (network, self.token) = ("127.0.\(net)", token)
     let outside = "127.0.\(net + 1)"
     directory = URL(fileURLWithPath: "/var/tmp/cordon-upstream-\(UUID().uuidString)")
@@ -121,6 +123,9 @@ public final class Upstream: Sendable {
     try write("resolv.conf", "nameserver \(network).53\n")
     try write("token", token + "\n", mode: 0o600)
     try write("fading", "fading-\(UUID().uuidString)\n", mode: 0o600)
+    for name in ["token", "fading"] where chown(path + "/" + name, owner, owner) != 0 {
+      throw Problem("cannot give \(name) to \(owner)")
+    }
     try write("credentials.yaml", Self.credentials.replacing("PLACE", with: path))
     try write(
       "certificates.sh",

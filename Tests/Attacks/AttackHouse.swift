@@ -25,7 +25,7 @@ struct AttackHouse: Sendable {
   /// a careless unit makes them: neither an execve nor a change of uid empties that set.
   static let secret = (name: "CORDON_ATTACK_SECRET", value: "environment-\(UUID().uuidString)")
 
-  /// - Parameter upstream: for root's worker, with a policy that grants what `Granted` says.
+  /// - Parameter upstream: with it goes a policy that grants what `Granted` says.
   init(slots: Int, options: [String] = [], upstream: Upstream? = nil) async throws {
     self.upstream = upstream
     if WorkerUser.isOrdinary {
@@ -34,10 +34,14 @@ struct AttackHouse: Sendable {
       queue = "ordinary"
       try await house.addQueue(queue)
       _ = try await house.waive("uids")
+      if let upstream { try await house.amendPolicy(Granted.policy(upstream)) }
       let user = try OrdinaryUser()
       self.user = user
       directory = user.data
-      worker = try Self.worker(of: house, user, directory, ["--queue", queue, "--slots", String(slots)] + options)
+      worker = try Self.worker(
+        of: house, user, directory,
+        ["--queue", queue, "--slots", String(slots)] + options + (upstream.map(Granted.options) ?? []),
+        through: upstream?.through ?? [])
     } else {
       house = try await House(
         slots: slots, options: options + (upstream.map(Granted.options) ?? []),
@@ -59,13 +63,13 @@ struct AttackHouse: Sendable {
   private static let inheritable = "+chown,+kill,+net_raw"
 
   private static func worker(
-    of house: House, _ user: OrdinaryUser?, _ directory: String, _ options: [String]
+    of house: House, _ user: OrdinaryUser?, _ directory: String, _ options: [String], through: [String] = []
   ) throws -> RunningTool {
     let base = user.map { ["--cgroup-base", $0.groups.name] } ?? []
     return try RunningTool(
       ["worker", "--data", directory, "--database", house.worker] + base + options,
       environment: ProcessInfo.processInfo.environment.merging([secret.name: secret.value]) { _, given in given },
-      through: user?.through(inheritable: inheritable) ?? [])
+      through: through + (user?.through(inheritable: inheritable) ?? []))
   }
 
   /// Another worker on the same database, of the same user.

@@ -34,6 +34,9 @@ enum Catalogue {
     let possible = WorkerUser.isOrdinary ? concerned.filter { !WorkerUser.leavesOut($0) } : concerned
     guard let wanted = ProcessInfo.processInfo.environment["CORDON_ATTACKS"] else { return possible }
     let ids = Set(wanted.split(separator: ",").map(String.init))
+    // A run of nothing passes.
+    let unknown = ids.filter { id in !all.contains { $0.id == id || $0.id.prefix(5) == id } }
+    precondition(unknown.isEmpty, "CORDON_ATTACKS names \(unknown.sorted().joined(separator: ", ")), which are no cases")
     return possible.filter { ids.contains($0.id) || ids.contains(String($0.id.prefix(5))) }
   }()
 

@@ -5,7 +5,10 @@ import TestKit
 /// What the policy of the attacked house grants, and the servers that this leads to. They serve all houses of the process, on
 /// addresses that no other process of this host has by accident.
 enum Granted {
-  static let upstream = Result { try Upstream(net: .random(in: 80...250), token: "token-\(UUID().uuidString)") }
+  static let upstream = Result {
+    try Upstream(
+      net: .random(in: 80...250), token: "token-\(UUID().uuidString)", owner: WorkerUser.id)
+  }
 
   static func options(_ upstream: Upstream) -> [String] {
     ["--credentials", upstream.path("credentials.yaml"), "--egress-trust", upstream.path("ca.pem")]

@@ -17,7 +17,7 @@ struct Proving: Sendable {
     guard !cases.isEmpty else { return [:] }
     if WorkerUser.isOrdinary { WorkerUser.printLeftOut() }
     let house = try await AttackHouse(
-      slots: atOnce + 2, upstream: WorkerUser.isOrdinary ? nil : try Granted.upstream.get())
+      slots: atOnce + 2, upstream: try Granted.upstream.get())
     try await AttackRuntime.prepare(house)
     let proving = Proving(attackHouse: house, host: try await CleanHost(house))
     var failures: [String: [String]] = [:]

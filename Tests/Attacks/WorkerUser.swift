@@ -28,10 +28,8 @@ enum WorkerUser {
     "OP-07": "its requests are refused before there is a worker",
   ]
 
-  private static let withGrants = "its worker finds no servers, whose names only root can give to one process"
-
   static func leavesOut(_ attack: AttackCase) -> Bool {
-    leftOut[attack.id] != nil || attack.asks["grants"] != nil || attack.id == "NW-39"
+    leftOut[attack.id] != nil
   }
 
   /// What of a case is not judged, and why.
@@ -42,10 +40,7 @@ enum WorkerUser {
 
   /// Said once in a run, by name.
   static func printLeftOut() {
-    let granted = Catalogue.all.filter { leavesOut($0) && leftOut[$0.id] == nil }.map { ($0.id, withGrants) }
-    for (id, reason) in leftOut.merging(granted, uniquingKeysWith: { $1 }).merging(
-      partsLeftOut, uniquingKeysWith: { $1 }
-    ).sorted(by: { $0.key < $1.key }) {
+    for (id, reason) in leftOut.merging(partsLeftOut, uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }) {
       print("left out: \(id): \(reason)")
     }
   }
