@@ -185,7 +185,10 @@ let package = Package(
       swiftSettings: settings),
 
     // Measurements.
-    .target(name: "BenchReport", dependencies: ["Jobs"], swiftSettings: settings),
+    .target(
+      name: "BenchReport",
+      dependencies: ["Jobs", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: settings),
     .target(name: "CFloor", cSettings: cSettings),
     .target(name: "CQueueFloor", dependencies: ["CPostgres"], cSettings: cSettings),
     .executableTarget(

@@ -1,10 +1,9 @@
 import ArgumentParser
 import BenchReport
-import Foundation
 
 /// Measurements of the sandbox on the machine they are run on; `ops/bench` builds and calls it.
 @main
-struct SandboxBench: AsyncParsableCommand {
+struct SandboxBench: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "SandboxBench",
     abstract: "Measures the sandbox against plain processes and against its peers, on this machine.",
@@ -12,27 +11,4 @@ struct SandboxBench: AsyncParsableCommand {
       Exit codes: 0 measured; 1 the soak found a leak; 2 usage; 3 nothing could be measured; 130 interrupted.
       """,
     subcommands: [SandboxCommand.self, SoakCommand.self])
-
-  static func main() async {
-    do {
-      var command = try parseAsRoot()
-      if var asynchronous = command as? any AsyncParsableCommand {
-        try await asynchronous.run()
-      } else {
-        try command.run()
-      }
-    } catch is CancellationError {
-      Progress.line("interrupted; everything that was started has been stopped")
-      Foundation.exit(130)
-    } catch {
-      let code = exitCode(for: error)
-      if error is ExitCode || code == .success { exit(withError: error) }
-      if code == .validationFailure {
-        Progress.line("error: \(message(for: error)); see --help")
-        Foundation.exit(2)
-      }
-      Progress.line("error: \(error)")
-      Foundation.exit(3)
-    }
-  }
 }

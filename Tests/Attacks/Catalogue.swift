@@ -36,7 +36,7 @@ enum Catalogue {
     let ids = Set(wanted.split(separator: ",").map(String.init))
     // A run of nothing passes.
     let unknown = ids.filter { id in !all.contains { $0.id == id || $0.id.prefix(5) == id } }
-    precondition(unknown.isEmpty, "CORDON_ATTACKS names \(unknown.sorted().joined(separator: ", ")), which are no cases")
+    precondition(unknown.isEmpty, "CORDON_ATTACKS: no such cases: \(unknown.sorted().joined(separator: ", "))")
     return possible.filter { ids.contains($0.id) || ids.contains(String($0.id.prefix(5))) }
   }()
 
