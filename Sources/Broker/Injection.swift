@@ -54,9 +54,21 @@ public enum Injection: Sendable, CustomStringConvertible {
   }
 }
 
+/// Why there is no credential, where that may be told to the job and to its ledger: it names a member of the attempt's policy, and
+/// nothing that only whoever keeps the credential may know.
+public struct CredentialRefusal: Error, Equatable {
+  /// Goes on from "its credential … is refused: ".
+  public let reason: String
+
+  public init(_ reason: String) {
+    self.reason = reason
+  }
+}
+
 /// Where credentials come from. Asked once a request, after the request was allowed and before anything is sent.
 public protocol CredentialProvider: Sendable {
-  /// Nil, like an error, refuses the request: it is never passed on without what the grant names.
+  /// Nil, like an error, refuses the request: it is never passed on without what the grant names. Of errors only a
+  /// `CredentialRefusal` is told.
   func injection(for grant: Grant, attempt: AttemptAddress) async throws -> Injection?
 }
 

@@ -131,6 +131,8 @@ extension Connection {
       problem = "is not there"
     } catch let error as Injection.Unusable {
       problem = "is unusable: \(error)"
+    } catch let refusal as CredentialRefusal {
+      problem = "is refused: \(refusal.reason)"
     } catch {
       // What the provider says could hold what it knows.
       problem = "could not be had"

@@ -6,6 +6,8 @@ public struct CredentialError: Error, Sendable, Equatable, CustomStringConvertib
     case definition
     /// The attempt's tenant or queue may not use it, or there is none of this name.
     case forbidden
+    /// The attempt's policy does not name what it would be for.
+    case policy
     /// Where it comes from does not give it now; another try may help.
     case unavailable
     /// Where it comes from refuses; another try does not help.

@@ -42,6 +42,15 @@ public struct PolicyTerms: Equatable, Sendable {
   /// What outputs lie on.
   public var outputs = OutputStorage.memory
 
+  /// For whom tokens may be made that say who an attempt is; empty is nobody.
+  public var audiences: Set<String> = []
+
+  /// Where inputs and programs may come from.
+  public var inputs = Set(Source.Kind.allCases)
+
+  /// Whether the kernel runs programs, and maps libraries, that lie in `/tmp`.
+  public var isTemporaryExecutable = true
+
   /// What jobs may reach, by name, as the document says it: the broker reads each grant strictly before anything listens.
   public var grants: [String: JSONValue] = [:]
 
@@ -72,6 +81,8 @@ public struct PolicyTerms: Equatable, Sendable {
       else { throw Problem("outputs.on", "is unknown") }
       outputs = on
     }
+    if let given = members["audiences"] { audiences = Set(try Self.words(given, "audiences")) }
+    if let given = members["filesystem"] { try readFilesystem(given) }
     if let given = members["grants"] {
       guard let named = given.object else { throw Problem("grants", "is no object") }
       grants = named
@@ -88,6 +99,13 @@ public struct PolicyTerms: Equatable, Sendable {
     missing.filter { !waivers.contains($0) || !Self.waivable.contains($0) }.sorted()
   }
 
+  /// Why a job's inputs, or its program, may not come from where it says; nil where they may. `cordon.check_sources` judges the same.
+  public func objection(to specification: JobSpecification) -> String? {
+    specification.sources.first { !inputs.contains($0.source.kind) }.map {
+      "\($0.field): \($0.source.kind.rawValue) is a kind of input that policy does not allow"
+    }
+  }
+
   /// How an operator waives the control, as part of an advice; nil where no policy can.
   public static func waiving(_ control: String) -> String? {
     waivable.contains(control) ? #"a policy with "waivers": ["\#(control)"]"# : nil
@@ -96,7 +114,8 @@ public struct PolicyTerms: Equatable, Sendable {
   // MARK: - Reading
 
   private static let members: Set = [
-    "ceilings", "defaults", "grants", "lease", "outputs", "runtimes", "version", "waivers", "warm",
+    "audiences", "ceilings", "defaults", "filesystem", "grants", "lease", "outputs", "retention", "runtimes", "version",
+    "waivers", "warm",
   ]
 
   private static func members(
@@ -116,6 +135,21 @@ public struct PolicyTerms: Equatable, Sendable {
       throw Problem(path, "holds an entry twice, or an empty one")
     }
     return present
+  }
+
+  private mutating func readFilesystem(_ value: JSONValue) throws(Problem) {
+    let members = try Self.members(of: value, "filesystem", known: ["inputs", "tmp"])
+    if let given = members["inputs"] {
+      let kinds = try Self.words(given, "filesystem.inputs").map(Source.Kind.init(rawValue:))
+      guard !kinds.contains(nil) else { throw Problem("filesystem.inputs", "holds a kind that is unknown") }
+      inputs = Set(kinds.compactMap { $0 })
+    }
+    if let given = members["tmp"] {
+      guard given == .string("exec") || given == .string("noexec") else {
+        throw Problem("filesystem.tmp", "is unknown")
+      }
+      isTemporaryExecutable = given == .string("exec")
+    }
   }
 
   private static func warm(_ value: JSONValue, _ path: String) throws(Problem) -> Warm {

@@ -21,15 +21,26 @@ public enum Source: Codable, Equatable, Sendable {
   /// A file that another job of the tenant published: its id, a slash, and the artifact's path.
   case artifact(String)
 
-  enum CodingKeys: String, CodingKey, CaseIterable { case text, blob, path, result, artifact }
+  /// What a source is called in a specification, and in a policy's `filesystem.inputs`. `cordon.input_kinds()` has the same.
+  public enum Kind: String, CodingKey, CaseIterable, Sendable { case text, blob, path, result, artifact }
+
+  public var kind: Kind {
+    switch self {
+    case .text: .text
+    case .blob: .blob
+    case .path: .path
+    case .result: .result
+    case .artifact: .artifact
+    }
+  }
 
   public init(from decoder: any Decoder) throws {
-    let container = try decoder.container(keyedBy: CodingKeys.self)
+    let container = try decoder.container(keyedBy: Kind.self)
     guard container.allKeys.count == 1, let key = container.allKeys.first else {
       throw DecodingError.dataCorrupted(
         .init(
           codingPath: decoder.codingPath,
-          debugDescription: "exactly one of \(CodingKeys.allCases.map(\.rawValue).joined(separator: ", "))"))
+          debugDescription: "exactly one of \(Kind.allCases.map(\.rawValue).joined(separator: ", "))"))
     }
     switch key {
     case .text: self = .text(try container.decode(String.self, forKey: key))
@@ -41,7 +52,7 @@ public enum Source: Codable, Equatable, Sendable {
   }
 
   public func encode(to encoder: any Encoder) throws {
-    var container = encoder.container(keyedBy: CodingKeys.self)
+    var container = encoder.container(keyedBy: Kind.self)
     switch self {
     case .text(let text): try container.encode(text, forKey: .text)
     case .blob(let digest): try container.encode(digest, forKey: .blob)
@@ -73,6 +84,13 @@ public struct JobSpecification: Codable, Equatable, Sendable {
   public var grants: [String]
   /// What is fetched before the job runs, and given to it as inputs.
   public var fetch: Fetch?
+
+  /// The inputs, and the program where its text is not in the document itself, with the fields that name them.
+  public var sources: [(field: String, source: Source)] {
+    var sources = inputs.sorted { $0.key < $1.key }.map { (field: "inputs.\($0.key)", source: $0.value) }
+    if let code, code.kind != .text { sources.insert(("code", code), at: 0) }
+    return sources
+  }
 
   public struct Fetch: Codable, Equatable, Sendable {
     /// The text of a `LockedRequirements`.

@@ -15,28 +15,28 @@ struct PolicyCheck {
 
   let kind: PolicyDocument.Kind
 
-  private static let runtimes = ["bash", "exec", "python3"]
+  /// Those of both kinds. When an attempt is given up (`lease`) is one thing for all: it says nothing of what a job may do.
+  /// Which credentials there are is said by the grants that name them; a document that narrows says which of them stay.
+  private static let members = [
+    "audiences", "ceilings", "defaults", "filesystem", "grants", "outputs", "retention", "runtimes", "version",
+    "waivers", "warm",
+  ]
+  private static let runtimes = Words.oneOf(["bash", "exec", "python3"])
   private static let limits = PolicyLimit.allCases.map(\.rawValue)
   /// Entries of a list.
   private static let mostWords = 64
-  /// Bytes of a module's name.
-  private static let longestModule = 128
-
   func check(_ document: JSONValue) throws(Finding) {
-    let all = ["ceilings", "defaults", "grants", "lease", "outputs", "runtimes", "version", "waivers", "warm"]
-    // When an attempt is given up is one thing for all: it says nothing of what a job may do.
-    let known = kind == .ceiling ? all : all.filter { $0 != "lease" }
     let members = try object(
-      document, "policy", known: known,
+      document, "policy", known: Self.members + (kind == .ceiling ? ["lease"] : ["credentials"]),
       required: kind == .ceiling ? ["ceilings", "defaults", "lease", "runtimes", "version"] : ["version"])
     guard members["version"] == .integer(1) else { throw Finding("version", "is not 1") }
     try check(members["runtimes"], "runtimes") { (value, path) throws(Finding) in
-      try words(value, path, among: Self.runtimes)
+      try words(value, path, Self.runtimes)
     }
     try checkLimits(members)
     try check(members["lease"], "lease") { (value, path) throws(Finding) in try lease(value, path) }
     try check(members["waivers"], "waivers") { (value, path) throws(Finding) in
-      try words(value, path, among: PolicyTerms.waivable.sorted())
+      try words(value, path, .oneOf(PolicyTerms.waivable.sorted()))
     }
     try check(members["outputs"], "outputs") { (value, path) throws(Finding) in
       let on = try object(value, path, known: ["on"], required: ["on"])["on"]
@@ -44,7 +44,15 @@ struct PolicyCheck {
         throw Finding("\(path).on", "\(shown(on)) is unknown; use memory or disk")
       }
     }
+    try check(members["credentials"], "credentials") { (value, path) throws(Finding) in
+      try words(value, path, .credential)
+    }
     try check(members["grants"], "grants") { (value, path) throws(Finding) in try grants(value, path) }
+    try check(members["audiences"], "audiences") { (value, path) throws(Finding) in
+      try words(value, path, .audience)
+    }
+    try check(members["filesystem"], "filesystem") { (value, path) throws(Finding) in try filesystem(value, path) }
+    try check(members["retention"], "retention") { (value, path) throws(Finding) in try retention(value, path) }
     try check(members["warm"], "warm") { (value, path) throws(Finding) in try warm(value, path) }
   }
 
@@ -87,6 +95,26 @@ struct PolicyCheck {
     _ = try amount(members["margin"] ?? .null, "\(path).margin", .wall)
   }
 
+  private func filesystem(_ value: JSONValue, _ path: String) throws(Finding) {
+    let members = try object(value, path, known: ["inputs", "tmp"])
+    try check(members["inputs"], "\(path).inputs") { (value, path) throws(Finding) in
+      try words(value, path, .oneOf(Source.Kind.allCases.map(\.rawValue).sorted()))
+    }
+    try check(members["tmp"], "\(path).tmp") { (value, path) throws(Finding) in
+      guard ["exec", "noexec"].contains(value.string) else {
+        throw Finding(path, "\(shown(value)) is unknown; use exec or noexec")
+      }
+    }
+  }
+
+  private func retention(_ value: JSONValue, _ path: String) throws(Finding) {
+    for (name, span) in try object(value, path, known: PolicyRetention.classes) {
+      guard PolicyRetention.milliseconds(span) != nil else {
+        throw Finding("\(path).\(name)", "\(shown(span)) is not right; write a number of days from 1d to 36525d")
+      }
+    }
+  }
+
   private func warm(_ value: JSONValue, _ path: String) throws(Finding) {
     let name = Runtime.python3.rawValue
     guard let terms = try object(value, path, known: [name])[name] else { return }
@@ -95,7 +123,7 @@ struct PolicyCheck {
       throw Finding("\(path).\(name).mode", "\(shown(members["mode"])) is unknown; use interpreter or zygote")
     }
     try check(members["imports"], "\(path).\(name).imports") { (value, path) throws(Finding) in
-      try words(value, path, among: nil)
+      try words(value, path, .module)
     }
   }
 
@@ -145,8 +173,7 @@ struct PolicyCheck {
     return members
   }
 
-  /// Different words of `allowed`; where that is nil, names of modules, which become part of a program.
-  private func words(_ value: JSONValue, _ path: String, among allowed: [String]?) throws(Finding) {
+  private func words(_ value: JSONValue, _ path: String, _ rule: Words) throws(Finding) {
     guard let entries = value.array else { throw Finding(path, "\(shown(value)) is no array of strings") }
     guard entries.count <= Self.mostWords else {
       throw Finding(path, "\(entries.count) entries; at most \(Self.mostWords) are allowed")
@@ -156,16 +183,7 @@ struct PolicyCheck {
       let place = MemberPath.entry(index, of: path)
       guard let word = entry.string else { throw Finding(place, "\(shown(entry)) is no string") }
       guard seen.insert(word).inserted else { throw Finding(place, "\(shown(entry)) is there twice") }
-      if let allowed {
-        guard allowed.contains(word) else {
-          throw Finding(
-            place, "\(shown(entry)) is unknown or cannot be in a policy; there are \(allowed.joined(separator: ", "))")
-        }
-      } else if word.utf8.count > Self.longestModule
-        || word.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/) == nil
-      {
-        throw Finding(place, "\(shown(entry)) is no name of a module")
-      }
+      if let objection = rule.objection(to: word) { throw Finding(place, "\(shown(entry)) \(objection)") }
     }
   }
 

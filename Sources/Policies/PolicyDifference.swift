@@ -56,8 +56,18 @@ public struct PolicyDifference: Equatable, Sendable {
       let old = before.flatMap { limit.amount($0) } ?? .max
       let new = after.flatMap { limit.amount($0) } ?? .max
       return new < old ? .narrower : new > old ? .wider : .other
-    case "runtimes", "waivers":
-      guard let old = words(before, isWhole), let new = words(after, isWhole) else {
+    case "retention":
+      // To keep longer is no permission: it takes one away, to drop.
+      let old = before.flatMap(PolicyRetention.milliseconds) ?? 0
+      let new = after.flatMap(PolicyRetention.milliseconds) ?? 0
+      return new > old ? .narrower : new < old ? .wider : .other
+    case "filesystem" where parts.last == "tmp":
+      let (old, new) = (before == .string("noexec"), after == .string("noexec"))
+      return new == old ? .other : new ? .narrower : .wider
+    case "runtimes", "waivers", "audiences", "credentials", "filesystem":
+      // Of credentials and of kinds of inputs, none said is all there are, in a whole document too.
+      let noneIsNone = isWhole && parts.first != "credentials" && parts.first != "filesystem"
+      guard let old = words(before, noneIsNone), let new = words(after, noneIsNone) else {
         return before == nil ? .narrower : .wider
       }
       return new == old ? .other : new.isSubset(of: old) ? .narrower : old.isSubset(of: new) ? .wider : .other
@@ -66,8 +76,8 @@ public struct PolicyDifference: Equatable, Sendable {
     }
   }
 
-  private static func words(_ value: JSONValue?, _ isWhole: Bool) -> Set<String>? {
-    guard let value else { return isWhole ? [] : nil }
+  private static func words(_ value: JSONValue?, _ noneIsNone: Bool) -> Set<String>? {
+    guard let value else { return noneIsNone ? [] : nil }
     return Set(value.array?.compactMap(\.string) ?? [])
   }
 }

@@ -44,6 +44,13 @@ public struct PolicySource: Sendable {
     return nil
   }
 
+  /// The line that decided a member of what came of this document and others. Which grants there are may be decided by the
+  /// credentials that a document leaves.
+  public func line(deciding member: String) -> Int? {
+    let isByCredentials = member == "grants" && lines["grants"] == nil && lines["credentials"] != nil
+    return line(of: isByCredentials ? "credentials" : member)
+  }
+
   private static func parser(_ text: String) throws(PolicyProblem) -> Parser {
     // JSON may be indented by tabs, YAML may not; in JSON a tab stands nowhere else.
     let isJSON = text.first { !$0.isWhitespace } == "{"

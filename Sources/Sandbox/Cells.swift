@@ -19,15 +19,19 @@ public struct CellRequest: Sendable {
   public var warm: WarmRuntime?
   /// What `/output` lies on. A warden that cannot have it on a disk refuses such a request.
   public var outputs: OutputStorage
+  /// Whether the kernel runs programs, and maps libraries, that lie in `/tmp`.
+  public var isTemporaryExecutable: Bool
   /// What listens in the cell; nil: nothing, and the job has no socket that leads anywhere. Its names are the stage's
   /// (`Stage.writeNames`).
   public var network: RequestedNetwork?
 
   public init(
     stage: Stage?, argv: [String], environment: [(String, String)], limits: Limits, stdin: [UInt8]? = nil,
-    warm: WarmRuntime? = nil, outputs: OutputStorage = .memory, network: RequestedNetwork? = nil
+    warm: WarmRuntime? = nil, outputs: OutputStorage = .memory, isTemporaryExecutable: Bool = true,
+    network: RequestedNetwork? = nil
   ) {
     self.network = network
+    self.isTemporaryExecutable = isTemporaryExecutable
     self.outputs = outputs
     self.warm = warm
     self.stage = stage
@@ -46,6 +50,7 @@ public struct CellRequest: Sendable {
         memoryBytes: limits.memoryBytes, cpuMillis: limits.cpuMillis, pids: limits.pids,
         outputBytes: limits.outputBytes, outputFiles: limits.outputFiles, temporaryBytes: limits.temporaryBytes,
         resultBytes: limits.resultBytes), runtime: runtime, outputs: outputs == .disk ? .disk : .memory,
+      isTemporaryExecutable: isTemporaryExecutable,
       network: network.map { CellNetwork(listeners: $0.listeners.map { .init(address: $0.address, port: $0.port) }) })
   }
 

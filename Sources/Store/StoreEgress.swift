@@ -36,18 +36,25 @@ extension Store {
     public let submitter: String
     public let policy: Digest
     public let code: Digest?
+    /// Whether both its policy and the one in force name the audience that was asked about.
+    public let namesAudience: Bool
   }
 
   /// Nil where this worker does not hold it any more, or it does not run.
-  public func attemptIdentity(worker: Int64, job: JobID, token: Int64) async throws -> HeldAttempt? {
-    let rows = try await all(.attemptIdentity, [Parameter(worker), Parameter(job.description), Parameter(token)])
+  /// - Parameter audience: whom a token of it would be for.
+  public func attemptIdentity(
+    worker: Int64, job: JobID, token: Int64, audience: String
+  ) async throws -> HeldAttempt? {
+    let rows = try await all(
+      .attemptIdentity, [Parameter(worker), Parameter(job.description), Parameter(token), Parameter(audience)])
     guard let row = rows.first else { return nil }
     guard let policy = Digest(try row.get("policy", as: String.self)) else {
       throw PostgresError(.decoding, "the policy is no digest", statement: Query.attemptIdentity.rawValue)
     }
     return HeldAttempt(
       now: try row.get("now_at"), deadline: try row.get("deadline_at"), submitter: try row.get("submitter"),
-      policy: policy, code: try row.get("code", as: String?.self).flatMap { Digest($0) })
+      policy: policy, code: try row.get("code", as: String?.self).flatMap { Digest($0) },
+      namesAudience: try row.get("names_audience"))
   }
 
   /// Whether an attempt of this fencing token is held by any worker.

@@ -100,6 +100,7 @@ extension WardenRequest {
       writer.put(order.runtime.tag)
       writer.put(list: order.runtime.imports) { $0.put($1) }
       writer.put(order.outputs.rawValue)
+      writer.put(order.isTemporaryExecutable)
       writer.put(order.network != nil)
       if let network = order.network {
         writer.put(list: network.listeners) { writer, listener in
@@ -147,6 +148,7 @@ extension WardenRequest {
         CellOrder(
           cell: cell, stage: stage, arguments: arguments, environment: environment, limits: limits,
           runtime: try CellRuntime(from: &reader), outputs: try reader.takeCase(),
+          isTemporaryExecutable: try reader.takeBool(),
           network: try reader.takeOptional { reader throws(MalformedMessage) in
             CellNetwork(
               listeners: try reader.takeList(atMost: Bounds.listeners) { reader throws(MalformedMessage) in

@@ -51,12 +51,16 @@ public struct CellOrder: Equatable, Sendable {
   public var limits: CellLimits
   public var runtime: CellRuntime
   public var outputs: CellOutputs
+  /// Whether the kernel runs programs, and maps libraries, that lie in `/tmp`.
+  public var isTemporaryExecutable: Bool
   /// Nil: no socket leads anywhere.
   public var network: CellNetwork?
 
   /// What a cell must have been built for to take this order.
   public var shape: CellShape {
-    CellShape(limits: limits, runtime: runtime, outputs: outputs, isNetworked: network != nil)
+    CellShape(
+      limits: limits, runtime: runtime, outputs: outputs, isTemporaryExecutable: isTemporaryExecutable,
+      isNetworked: network != nil)
   }
 
   public struct Variable: Equatable, Sendable {
@@ -71,9 +75,11 @@ public struct CellOrder: Equatable, Sendable {
 
   public init(
     cell: UInt64, stage: String, arguments: [String], environment: [Variable] = [], limits: CellLimits = .init(),
-    runtime: CellRuntime = .program, outputs: CellOutputs = .memory, network: CellNetwork? = nil
+    runtime: CellRuntime = .program, outputs: CellOutputs = .memory, isTemporaryExecutable: Bool = true,
+    network: CellNetwork? = nil
   ) {
     self.cell = cell
+    self.isTemporaryExecutable = isTemporaryExecutable
     self.network = network
     self.runtime = runtime
     self.outputs = outputs

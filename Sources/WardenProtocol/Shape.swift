@@ -10,13 +10,17 @@ public struct CellShape: Hashable, Sendable {
   public var resultBytes: Int64
   public var runtime: CellRuntime
   public var outputs: CellOutputs
+  /// Whether the kernel runs programs, and maps libraries, that lie in `/tmp`.
+  public var isTemporaryExecutable: Bool
   /// The job may have sockets of TCP; which listeners there are is the order's.
   public var isNetworked: Bool
 
   public init(
-    limits: CellLimits, runtime: CellRuntime, outputs: CellOutputs = .memory, isNetworked: Bool = false
+    limits: CellLimits, runtime: CellRuntime, outputs: CellOutputs = .memory, isTemporaryExecutable: Bool = true,
+    isNetworked: Bool = false
   ) {
     self.isNetworked = isNetworked
+    self.isTemporaryExecutable = isTemporaryExecutable
     memoryBytes = limits.memoryBytes
     cpuMillis = limits.cpuMillis
     pids = limits.pids

@@ -53,6 +53,7 @@ extension ZygoteOrder {
       }
       writer.put(list: shape.runtime.imports) { $0.put($1) }
       writer.put(shape.outputs.rawValue)
+      writer.put(shape.isTemporaryExecutable)
     }
     return writer.bytes
   }
@@ -73,7 +74,11 @@ extension ZygoteOrder {
       limits.temporaryBytes = try reader.take()
       limits.resultBytes = try reader.take()
       let runtime = CellRuntime.forkedPython(imports: try reader.takeModules())
-      self = .fork(user: user, CellShape(limits: limits, runtime: runtime, outputs: try reader.takeCase()))
+      self = .fork(
+        user: user,
+        CellShape(
+          limits: limits, runtime: runtime, outputs: try reader.takeCase(),
+          isTemporaryExecutable: try reader.takeBool()))
     default: throw reader.malformed("a reply where an order belongs")
     }
     try reader.finish()

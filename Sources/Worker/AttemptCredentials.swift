@@ -25,19 +25,28 @@ final class AttemptCredentials: CredentialProvider {
     /// Changes with them.
     var generation = 0
     /// Made tokens, by credential: one serves the requests of a moment.
-    var tokens: [String: (issued: IssuedCredential, at: ContinuousClock.Instant)] = [:]
+    var tokens: [String: MadeToken] = [:]
+  }
+
+  private struct MadeToken {
+    let issued: IssuedCredential
+    let audience: String
+    let made = ContinuousClock.now
+    /// When policies were last asked for its audience.
+    var judged = ContinuousClock.now
   }
 
   /// Versions of one credential that are looked for in what the job prints. A token lives for five minutes, and one is made a minute.
   private static let mostVersions = 6
   private static let tokenReuse = Duration.seconds(60)
+  /// What a policy does not name any more is refused within the second, as what it does not grant any more is cut.
+  private static let verdictReuse = Duration.milliseconds(500)
 
-  private let tokens: (@Sendable (String) async throws(CredentialError) -> Secret)?
+  private let tokens: AttemptTokens?
 
-  /// - Parameter tokens: makes a token of the attempt for an audience.
+  /// - Parameter tokens: makes tokens of the attempt; nil where this worker makes none.
   init(
-    keeper: CredentialKeeper, claim: Claim, logger: Logger,
-    tokens: (@Sendable (String) async throws(CredentialError) -> Secret)?
+    keeper: CredentialKeeper, claim: Claim, logger: Logger, tokens: AttemptTokens?
   ) {
     self.tokens = tokens
     self.keeper = keeper
@@ -50,7 +59,14 @@ final class AttemptCredentials: CredentialProvider {
 
   func injection(for grant: Grant, attempt _: AttemptAddress) async throws -> Injection? {
     guard let name = grant.credential else { return nil }
-    let issued = try await issue(name)
+    let issued: IssuedCredential
+    do {
+      issued = try await issue(name)
+    } catch {
+      guard error.kind == .policy else { throw error }
+      // That much may be told: it is the policy's, and not of the worker's file.
+      throw CredentialRefusal("the policy's audiences do not name whom its token is for")
+    }
     switch issued.request {
     case .field(let name, let value)?:
       return .header(name: name, value: value.withBytes { String(decoding: $0, as: UTF8.self) })
@@ -122,19 +138,21 @@ final class AttemptCredentials: CredentialProvider {
   func end() async throws { try await keeper.end(attempt) }
 
   private func issue(_ name: String) async throws(CredentialError) -> IssuedCredential {
-    if let kept = seen.withLock({ $0.tokens[name] }), .now - kept.at < Self.tokenReuse { return kept.issued }
     let issued: IssuedCredential
     do {
-      issued = try await keeper.credential(name, for: attempt, tokens: tokens)
+      if let kept = try await keptToken(name) { return kept }
+      issued = try await keeper.credential(name, for: attempt, tokens: tokens.map { tokens in tokens.make })
     } catch {
       // Neither the job nor its ledger is told: the reason names what only whoever runs this worker may know.
       if said.withLock({ $0.insert(error.description).inserted }) {
-        logger.warning("a credential cannot be had", metadata: ["error": "\(error)"])
+        logger.warning("a credential cannot be had", metadata: ["credential": "\(name)", "error": "\(error)"])
       }
       throw error
     }
     seen.withLock { seen in
-      if case .workloadToken? = keeper.definitions[name]?.source { seen.tokens[name] = (issued, .now) }
+      if case .workloadToken(let audience)? = keeper.definitions[name]?.source {
+        seen.tokens[name] = MadeToken(issued: issued, audience: audience)
+      }
       guard !seen.secrets.contains(where: { $0.name == name && $0.version == issued.version }) else { return }
       seen.secrets.append((name, issued.version, issued.confidential))
       let own = seen.secrets.indices.filter { seen.secrets[$0].name == name }
@@ -142,6 +160,24 @@ final class AttemptCredentials: CredentialProvider {
       seen.generation += 1
     }
     return issued
+  }
+
+  /// A token that was made a moment ago, if policies still name whom it is for.
+  private func keptToken(_ name: String) async throws(CredentialError) -> IssuedCredential? {
+    guard let tokens, let kept = seen.withLock({ $0.tokens[name] }), .now - kept.made < Self.tokenReuse else {
+      return nil
+    }
+    if .now - kept.judged < Self.verdictReuse { return kept.issued }
+    let asked = ContinuousClock.now
+    do {
+      try await tokens.judge(kept.audience)
+    } catch {
+      guard error.kind == .unavailable else { throw error }
+      // What a database that is away would say is settled for all credentials at once (`Worker.withholdInSilence`).
+      return kept.issued
+    }
+    seen.withLock { $0.tokens[name]?.judged = asked }
+    return kept.issued
   }
 
   private static func sign(_ request: Injection.OutgoingRequest, _ signer: AWSSigner) throws -> [HeadSection.Field] {

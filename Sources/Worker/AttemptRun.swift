@@ -94,7 +94,9 @@ struct AttemptRun: Sendable {
   private func perform(
     _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage?
   ) async throws -> End {
-    let credentials = egress.keeper.map { AttemptCredentials(keeper: $0, claim: claim, logger: logger, tokens: tokens) }
+    let credentials = egress.keeper.map {
+      AttemptCredentials(keeper: $0, claim: claim, logger: logger, tokens: tokens(for: terms.audiences))
+    }
     let end: End
     do {
       end = try await perform(specification, terms, stage, credentials)

@@ -49,6 +49,8 @@ struct Materials: Sendable {
       // There is no program file: the digest covers the exact command.
       code = sha256(specification.argv.map { Array($0.utf8) + [0] }.flatMap { $0 })
     }
+    // The database judged the same when it gave the job out. Should it not have, no such byte is read here.
+    if let objection = terms.objection(to: specification) { throw Refusal(objection) }
     guard let stage else { return }
     if let egress {
       let certificates = try run.egress.certificates(egress.inspection)
@@ -90,7 +92,7 @@ struct Materials: Sendable {
       stage: stage, argv: command.argv,
       environment: command.environment.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, limits: limits,
       stdin: stdin, warm: terms.warm[runtime].map(WarmRuntime.init), outputs: terms.outputs,
-      network: network)
+      isTemporaryExecutable: terms.isTemporaryExecutable, network: network)
   }
 
   /// A report of an attempt whose cell never ran.

@@ -49,7 +49,7 @@ struct CellFilesystem {
       }
     }
     return try requiring("mounts") { () throws(SystemError) in
-      try temporary(at: Template.Path.temporary, [])
+      try temporary(at: Template.Path.temporary, shape.isTemporaryExecutable ? [] : .noExecution)
       try temporary(at: Template.Path.sharedMemory, .noExecution)
       if let disk { try disk.attach(at: Template.Path.output) } else { try outputInMemory() }
       try memory(
@@ -70,7 +70,7 @@ struct CellFilesystem {
     let rules = try Landlock(version: landlock.version, connects: shape.isNetworked)
     for (place, rights) in landlock.shared { try rules.allow(rights, beneath: place) }
     for path in [Template.Path.temporary, Template.Path.sharedMemory, Template.Path.output, Template.Path.result] {
-      let executable: Landlock.Rights = path == Template.Path.temporary ? .execute : []
+      let executable: Landlock.Rights = path == Template.Path.temporary && shape.isTemporaryExecutable ? .execute : []
       let place = Landlock.Place(try Descriptor.open(path, cordon_o_path), isDirectory: true)
       try rules.allow(Landlock.Rights([.write, .change]).union(executable), beneath: place)
     }

@@ -72,7 +72,7 @@ struct PolicyExplain: AsyncParsableCommand {
       let source = try await store.policyDocument(digest).source
       sources[digest.description] = .some(source.flatMap { try? PolicySource($0) })
     }
-    guard let source = sources[digest.description] ?? nil, let line = source.line(of: path) else { return "-" }
+    guard let source = sources[digest.description] ?? nil, let line = source.line(deciding: path) else { return "-" }
     return "\(line)"
   }
 

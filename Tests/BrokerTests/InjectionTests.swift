@@ -76,7 +76,7 @@ import Testing
 
   @Test(
     "CR-06: a request whose credential cannot be had is never sent without it",
-    arguments: ["fails", "nothing", "unusable", "withheld"])
+    arguments: ["fails", "nothing", "unusable", "withheld", "refused"])
   func withoutCredential(way: String) async throws {
     struct Secret: Error { let text = "canary-7f" }
     let authority = try TestAuthority()
@@ -87,6 +87,7 @@ import Testing
         switch way {
         case "fails": throw Secret()
         case "nothing": nil
+        case "refused": throw CredentialRefusal("the policy's audiences do not name it")
         case "unusable": .bearer("a\r\nX: y")
         default: .bearer("canary-7f")
         }
@@ -96,5 +97,8 @@ import Testing
     #expect(answer.hasPrefix("HTTP/1.1 403 ") && answer.contains("credential") && !answer.contains("canary-7f"))
     _ = await setting.session.close()
     #expect(web.server.connections == 0 && setting.lines.recorded.map(\.decision) == [.denied])
+    // That one is told, and nothing of what other providers throw.
+    let isTold = setting.lines.recorded[0].rule.contains("is refused: the policy's audiences do not name it")
+    #expect(isTold == (way == "refused"))
   }
 }

@@ -14,6 +14,8 @@ struct PolicyTermsTests {
     #expect(try PolicyTerms(document: Self.document("")) == PolicyTerms())
     #expect(try PolicyTerms(document: Self.document(#","waivers":[],"warm":{}"#)) == PolicyTerms())
     #expect(PolicyTerms().waivers.isEmpty && PolicyTerms().warm.isEmpty && PolicyTerms().outputs == .memory)
+    #expect(PolicyTerms().audiences.isEmpty && PolicyTerms().isTemporaryExecutable)
+    #expect(PolicyTerms().inputs == Set(Source.Kind.allCases))
   }
 
   @Test("every term is read")
@@ -29,6 +31,26 @@ struct PolicyTermsTests {
     #expect(other.warm == [.python3: .init(mode: .interpreter)])
     #expect(try PolicyTerms(document: Self.document(#","outputs":{"on":"disk"}"#)).outputs == .disk)
     #expect(try PolicyTerms(document: Self.document(#","outputs":{"on":"memory"}"#)).outputs == .memory)
+    let more = try PolicyTerms(
+      document: Self.document(
+        #","audiences":["a"],"filesystem":{"inputs":["path","text"],"tmp":"noexec"},"retention":{"jobs":"90d"}"#))
+    #expect(more.audiences == ["a"] && more.inputs == [.path, .text] && !more.isTemporaryExecutable)
+    #expect(try PolicyTerms(document: Self.document(#","filesystem":{"inputs":[]}"#)).inputs.isEmpty)
+  }
+
+  @Test("inputs and programs come from where the policy says; a program that stands in the request comes with it")
+  func sources() throws {
+    var job = JobSpecification(runtime: .bash, code: .text(""), inputs: ["b": .text(""), "a": .path("x")])
+    var terms = PolicyTerms()
+    #expect(terms.objection(to: job) == nil)
+    terms.inputs = [.text]
+    #expect(terms.objection(to: job) == "inputs.a: path is a kind of input that policy does not allow")
+    job.inputs["a"] = nil
+    #expect(terms.objection(to: job) == nil)
+    job.code = .path("main.sh")
+    #expect(terms.objection(to: job) == "code: path is a kind of input that policy does not allow")
+    (terms.inputs, job.code, job.inputs) = ([], .text(""), [:])
+    #expect(terms.objection(to: job) == nil)
   }
 
   @Test(
@@ -42,6 +64,9 @@ struct PolicyTermsTests {
       (#","warm":{"python3":{"mode":"interpreter","size":1}}"#, "'size' is unknown"),
       (#","warm":{"python3":{"mode":"interpreter","imports":["os; import sys"]}}"#, "warm.python3.imports"),
       (#","warm":{"python3":{"mode":"interpreter","imports":"json"}}"#, "warm.python3.imports"),
+      (#","audiences":"a""#, "audiences: "), (#","filesystem":{"inputs":["mail"]}"#, "filesystem.inputs"),
+      (#","filesystem":{"tmp":true}"#, "filesystem.tmp"), (#","filesystem":{"root":"rw"}"#, "'root' is unknown"),
+      (#","credentials":[]"#, "'credentials' is unknown"),
       (#","outputs":{"memory":"1GiB"}"#, "'memory' is unknown"), (#","outputs":{}"#, "outputs.on"),
       (#","outputs":"disk""#, "outputs: "), (#","outputs":{"on":"tape"}"#, "outputs.on"),
       (#","outputs":{"on":1}"#, "outputs.on"), (#","outputs":{"on":"disk","size":1}"#, "'size' is unknown"),

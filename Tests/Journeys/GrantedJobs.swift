@@ -5,11 +5,14 @@ import TestKit
 /// A job with grants, and what it left behind.
 extension House {
   /// Puts these grants into the policy that is in force, in place of those that it has.
-  nonisolated func grant(_ grants: String) async throws {
+  nonisolated func grant(_ grants: String) async throws { try await put("grants", grants) }
+
+  /// Puts a member into the policy that is in force, in place of what it has.
+  nonisolated func put(_ member: String, _ value: String) async throws {
     guard var members = try await tool.run(["policy", "show", "--json"]).json()["document"]?.object else {
       throw Problem("no policy")
     }
-    members["grants"] = try JSONDecoder().decode(JSONValue.self, from: Data(grants.utf8))
+    members[member] = try JSONDecoder().decode(JSONValue.self, from: Data(value.utf8))
     let set = try await Tool(url: superuser).run(
       ["policy", "set", "-"], stdin: Array(try JSONEncoder().encode(JSONValue.object(members))))
     guard set.status == 0 else { throw Problem(set.stderr) }

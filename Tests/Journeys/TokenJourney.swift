@@ -10,14 +10,10 @@ struct TokenJourney {
   private static let issuer = "https://issuer.internal"
   private static let audience = "https://index.internal"
 
-  @Test(
-    "the service gets who asked, what runs and under which policy; the job never sees it; it is inactive once the attempt is over"
-  )
-  func token() async throws {
-    let upstream = try Upstream(net: 91)
+  /// A house whose worker can make tokens for the audience, and a policy that grants the service.
+  private func house(_ upstream: Upstream) async throws -> House {
     let keys = upstream.path("keys")
-    let here = Tool(url: "")
-    let made = try await here.run(["issuer", "init", "--keys", keys])
+    let made = try await Tool(url: "").run(["issuer", "init", "--keys", keys])
     #expect(made.status == 0, "\(made.stderr)")
     let credentials = upstream.path("tokens.yaml")
     try """
@@ -36,8 +32,53 @@ struct TokenJourney {
     try await house.grant(
       """
       {"index": {"host": "index.internal", "port": 443, "mode": "http", "allow": ["GET /simple/*"],
-        "allow_private": ["127.0.91.0/24"], "credential": "who"}}
+        "allow_private": ["\(upstream.network).0/24"], "credential": "who"}}
       """)
+    return house
+  }
+
+  @Test("a token for whom the policy does not name is never made, and one that was made is used no more")
+  func audiences() async throws {
+    let upstream = try Upstream(net: 98)
+    let house = try await house(upstream)
+    let get = "curl -sS http://index.internal/simple/"
+    func seen(_ path: String) -> Bool { upstream.seen().contains("GET /simple/\(path) ") }
+    let (record, text, ledger) = try await house.run(get + "unnamed", grants: ["index"])
+    #expect(record["outcome"] == .string("succeeded"), "\(record)")
+    #expect(text.contains("its credential who is refused: the policy's audiences do not name whom"), "\(text)")
+    #expect(!text.contains(Self.audience))
+    let denied = try #require(ledger.first)
+    #expect(ledger.count == 1 && denied["decision"] == .string("denied") && denied["status"] == .integer(403))
+    #expect(denied["rule"]?.string?.contains("audiences") == true)
+    #expect(!seen("unnamed"))
+
+    try await house.put("audiences", #"["\#(Self.audience)"]"#)
+    // Asks until it is refused. A token is kept for a minute: longer than this waits.
+    let job = try await house.enqueue(
+      "while answer=$(\(get)named) && [[ $answer == *Bearer* ]]; do sleep 0.1; done; echo \"$answer\"",
+      grants: ["index"])
+    try await eventually("the service is asked with a token") { seen("named") }
+    let bound = try await Tool(url: house.superuser).run(
+      ["policy", "bind", "--tenant", "local", "-"], stdin: Array("version: 1\naudiences: []\n".utf8))
+    #expect(bound.status == 0, "\(bound.stderr)")
+    let end = try await house.end(of: job, limit: .seconds(30))
+    #expect(end.record["outcome"] == .string("succeeded") && end.text.contains("audiences do not name"), "\(end.text)")
+    #expect(end.ledger.contains { $0["decision"] == .string("allowed") })
+    #expect(end.ledger.last?["decision"] == .string("denied"))
+
+    let explained = try await Tool(url: house.superuser).run(["policy", "explain", "--tenant", "local"])
+    let line = try #require(explained.text.split(separator: "\n").first { $0.hasPrefix("audiences ") })
+    #expect(line.contains("tenant local") && line.hasSuffix(" 2"), "\(line)")
+    try await house.close()
+  }
+
+  @Test(
+    "the service gets who asked, what runs and under which policy; the job never sees it; it is inactive once the attempt is over"
+  )
+  func token() async throws {
+    let upstream = try Upstream(net: 91)
+    let house = try await house(upstream)
+    try await house.put("audiences", #"["\#(Self.audience)"]"#)
     let (record, text, _) = try await house.run("curl -sS http://index.internal/simple/who", grants: ["index"])
     #expect(record["outcome"] == .string("succeeded"), "\(record)")
     #expect(text == "GET /simple/who Bearer [redacted:who] None\n", "\(text)")

@@ -26,6 +26,14 @@ import Testing
     ("version: 1\nwaivers: [seccomp]", "waivers[0]", 2), ("version: 1\nwaivers: null", "waivers", 2),
     ("version: 1\nwarm: {python3: {mode: fork}}", "warm.python3.mode", 2),
     ("version: 1\nwarm: {python3: {mode: zygote, imports: [\"a b\"]}}", "warm.python3.imports[0]", 2),
+    ("version: 1\naudiences: [a, \"b c\"]", "audiences[1]", 2), ("version: 1\naudiences: a", "audiences", 2),
+    ("version: 1\ncredentials:\n- index\n- Index", "credentials[1]", 4),
+    ("version: 1\nfilesystem:\n  inputs: [text, mail]", "filesystem.inputs[1]", 3),
+    ("version: 1\nfilesystem:\n  tmp: rw", "filesystem.tmp", 3),
+    ("version: 1\nfilesystem: {root: rw}", "filesystem.root", 2),
+    ("version: 1\nretention:\n  jobs: 23h", "retention.jobs", 3),
+    ("version: 1\nretention:\n  logs: 40000d", "retention.logs", 3),
+    ("version: 1\nretention: {artifacts: 1d}", "retention.artifacts", 2),
     ("version: 1\noutputs: {on: tape}", "outputs.on", 2), ("[]", "policy", 1), ("just words", "policy", 1),
   ])
   func theFirstFaultIsToldWithItsLine(text: String, path: String, line: Int) throws {
@@ -41,6 +49,8 @@ import Testing
   @Test func aCeilingSaysEverything() throws {
     #expect(finding("version: 1", as: .ceiling)?.path == "ceilings")
     #expect(finding("version: 1", as: .narrowing) == nil)
+    // Its credentials are those that its grants name; a list beside them could only disagree.
+    #expect(finding("version: 1\ncredentials: []", as: .ceiling)?.path == "credentials")
   }
 
   @Test func differencesSayWhoAllowsMore() throws {
@@ -52,6 +62,18 @@ import Testing
         "ceilings.memory other", "ceilings.pids narrower", "ceilings.wall wider", "outputs.on other",
         "runtimes narrower", "waivers narrower",
       ])
+    let (loose, tight) = (
+      try PolicySource("audiences: [a, b]\nretention: {jobs: 30d}"),
+      try PolicySource(
+        "audiences: [a]\nfilesystem: {inputs: [text], tmp: noexec}\nretention: {jobs: 60d, logs: 1d}")
+    )
+    for (first, second, direction) in [(loose, tight, "narrower"), (tight, loose, "wider")] {
+      #expect(
+        PolicyDifference.between(first.value, second.value, isWhole: true).map { "\($0.path) \($0.direction.rawValue)" }
+          == ["audiences", "filesystem.inputs", "filesystem.tmp", "retention.jobs", "retention.logs"].map {
+            "\($0) \(direction)"
+          })
+    }
     // In what narrows another, an absent list is no list.
     let parts = PolicyDifference.between(old.value, new.value, isWhole: false)
     #expect(parts.first { $0.path == "waivers" }?.direction == .wider)

@@ -90,7 +90,7 @@ struct Bench: Sendable {
 
   func start(
     _ argv: [String], limits: Limits = Limits(wallMilliseconds: 60_000), stdin: [UInt8]? = nil,
-    outputs: OutputStorage = .memory,
+    outputs: OutputStorage = .memory, isTemporaryExecutable: Bool = true,
     environment: [(String, String)] = [("PATH", "/usr/bin:/usr/sbin"), ("LC_ALL", "C"), ("HOME", "/tmp")],
     prepare: (Stage) throws -> Void = { _ in }
   ) async throws -> (RunningCell, Stage) {
@@ -98,7 +98,8 @@ struct Bench: Sendable {
     try prepare(stage)
     do {
       let request = CellRequest(
-        stage: stage, argv: argv, environment: environment, limits: limits, stdin: stdin, outputs: outputs)
+        stage: stage, argv: argv, environment: environment, limits: limits, stdin: stdin, outputs: outputs,
+        isTemporaryExecutable: isTemporaryExecutable)
       return (try await sandbox.run(request), stage)
     } catch {
       stage.remove()

@@ -190,6 +190,20 @@ import Testing
       ["grants": .object(["x": .object(["host": .string("*.b"), "port": .integer(1), "mode": .string("tcp")])])],
       ["grants": .object(["x": .object(["host": .string("a.b"), "port": .integer(0), "mode": .string("tcp")])])],
       ["grants": .object(["x": .object(["host": .string("a.b"), "port": .integer(1), "mode": .string("udp")])])],
+      ["audiences": .array([.string("https://a.b/c"), .string("d")])], ["audiences": .array([.string("a b")])],
+      ["audiences": .array([.string("a"), .string("a")])], ["audiences": .array([.string("")])],
+      ["audiences": .string("a")], ["audiences": .array([.string(String(repeating: "a", count: 256))])],
+      ["credentials": .array([.string("a/b-c_d.e"), .string("f")])], ["credentials": .array([.string("A")])],
+      ["credentials": .array([])], ["credentials": .null],
+      ["filesystem": .object([:])], ["filesystem": .array([])], ["filesystem": .object(["inputs": .array([])])],
+      ["filesystem": .object(["inputs": .array([.string("blob"), .string("result")])])],
+      ["filesystem": .object(["inputs": .array([.string("mail")])])],
+      ["filesystem": .object(["tmp": .string("noexec")])], ["filesystem": .object(["tmp": .bool(true)])],
+      ["filesystem": .object(["tmp": .null])], ["filesystem": .object(["home": .string("ro")])],
+      ["retention": .object([:])], ["retention": .object(["jobs": .string("90d"), "logs": .string("24h")])],
+      ["retention": .object(["jobs": .string("23h")])], ["retention": .object(["logs": .string("36526d")])],
+      ["retention": .object(["logs": .string("36525d")])], ["retention": .object(["logs": .integer(5)])],
+      ["retention": .object(["artifacts": .string("90d")])], ["retention": .null],
     ]
     for part in parts {
       let narrowing = JSONValue.object(["version": .integer(1)].merging(part) { $1 })

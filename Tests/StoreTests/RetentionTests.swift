@@ -9,7 +9,7 @@ import Testing
 /// What is over is dropped by weeks, and nothing that lives with it.
 @Suite(.migrated) struct RetentionTests {
   /// A job of `weeks` ago that ended, in partitions of its own.
-  private func old(_ weeks: Int, outcome: String = "succeeded") async throws -> String {
+  private func old(_ weeks: Int, outcome: String = "succeeded", policy: Digest? = nil) async throws -> String {
     let made = try await admin(
       """
       with week as (select to_timestamp(floor(extract(epoch from now()) / 604800 - $1::int) * 604800) as begins)
@@ -36,7 +36,7 @@ import Testing
             enqueued_at)
           select cordon.uuid7(cordon.micros(now() - make_interval(weeks => $1::int))), 'alpha', 1, 4,
             '{"runtime": "bash", "code": "x"}', '{"wall_ms": 1, "grace_ms": 1}', digest, 1, 1, now()
-          from cordon.policy limit 1 returning id, tenant, queue
+          from cordon.policy where digest = coalesce($3, digest) limit 1 returning id, tenant, queue
         ), ended as (
           insert into cordon.attempt (job, attempt, final, via, tenant, queue, outcome)
           select id, 1, true, 'complete', tenant, queue, $2 from made
@@ -44,7 +44,7 @@ import Testing
           insert into cordon.log_chunk (job, attempt, sequence, stream, bytes) select id, 1, 0, 'stdout', 'x' from made
         )
         select id::text from made
-        """, [Parameter(weeks), Parameter(outcome)])[0])
+        """, [Parameter(weeks), Parameter(outcome), Parameter(policy?.description)])[0])
   }
 
   private func exists(_ job: String) async throws -> [String?] {
@@ -72,6 +72,47 @@ import Testing
     #expect(try await admin("select count(*) from cordon.audit where what = 'retention_dropped'") == ["4"])
     #expect(try await refusal { try await boss.store.setRetention(.jobs, seconds: 60) }.sqlState == "22023")
     #expect(try await refusal { try await worker.store.setRetention(.jobs, seconds: nil) }.sqlState == "42501")
+  }
+
+  /// What the jobs' own policies say counts, for weeks as wholes, and beyond what operators say.
+  @Test func aPolicyKeepsTheWeeksOfItsJobs() async throws {
+    let boss = try await Member.make("cordon_operator")
+    func keeping(_ jobs: Int, _ logs: Int) async throws -> Digest {
+      let terms = JSONValue.object(["jobs": .string("\(jobs)d"), "logs": .string("\(logs)d")])
+      return try await boss.store.setPolicy(try await PolicyTests.document(["retention": terms]))
+    }
+    let plain = try await boss.store.policyInForce().digest
+    // Twenty weeks are 140 days, and a week's end is up to seven of them later.
+    let (long, short, logsAlone) = (try await keeping(365, 30), try await keeping(100, 1), try await keeping(1, 365))
+    let strict = try await old(20, policy: long)
+    let beside = try await old(20, policy: plain)
+    let (over, other) = (try await old(22, policy: short), try await old(24, policy: plain))
+    let told = try await old(26, policy: logsAlone)
+    let narrowed = try await old(28, policy: plain)
+    _ = try await admin(
+      "insert into cordon.narrowed (job, attempt, policy) values ($1::uuid, 1, $2) returning job::text",
+      [Parameter(narrowed), Parameter(long.description)])
+    try await boss.store.setRetention(.jobs, seconds: 30 * 86_400)
+    try await boss.store.setRetention(.logs, seconds: 7 * 86_400)
+    let before = try await boss.store.retained()
+    // Two weeks go whole (jobs, attempts, logs), of two the logs.
+    #expect(try await boss.store.applyRetention().count == 2 * 3 + 2)
+    #expect(try await exists(strict) == ["1-1-0"])
+    #expect(try await exists(beside) == ["1-1-0"])
+    #expect(try await exists(over) == ["0-0-0"])
+    #expect(try await exists(other) == ["0-0-0"])
+    #expect(try await exists(told) == ["1-1-1"], "without its jobs nobody could say what keeps a log")
+    #expect(try await exists(narrowed) == ["1-1-0"], "an attempt ran under that")
+    let kept = try await boss.store.retained().filter { $0.contains("policy \(long) keeps it until ") }
+    #expect(kept.count == 2 && kept.allSatisfy { $0.contains(#""class": "jobs""#) })
+    // The same is told before and after it was noted, and what was noted is not looked for again.
+    #expect(before.filter { $0.contains("policy \(long) keeps it until ") } == kept)
+    #expect(try await admin("select count(*) from cordon.kept_week") == ["4"])
+    #expect(try await boss.store.applyRetention() == [])
+    // The time that was noted is over.
+    _ = try await admin("update cordon.kept_week set until = now() - interval '1 second' returning policy")
+    #expect(try await boss.store.applyRetention() == [], "a note alone does not decide")
+    #expect(try await admin("select count(*) from cordon.kept_week where until > now()") == ["4"])
   }
 
   /// One that waits, or a dead letter that nobody has looked at, keeps its week.

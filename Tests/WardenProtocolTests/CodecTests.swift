@@ -14,6 +14,7 @@ private let requests: [WardenRequest] = [
         outputFiles: 7, temporaryBytes: 8, resultBytes: -9))),
   .run(CellOrder(cell: 0, stage: "", arguments: ["/a"], runtime: .python(imports: ["json", "os.path"]))),
   .run(CellOrder(cell: 1, stage: "", arguments: ["/a"], outputs: .disk)),
+  .run(CellOrder(cell: 1, stage: "", arguments: ["/a"], isTemporaryExecutable: false)),
   .run(
     CellOrder(
       cell: 2, stage: "s", arguments: ["/a"],
@@ -106,9 +107,9 @@ private let replies: [WardenReply] = [
 
   @Test(arguments: [0, 3, 255] as [UInt8]) func outputsLieWhereTheProtocolSays(_ other: UInt8) {
     var bytes = WardenRequest.run(CellOrder(cell: 1, stage: "", arguments: ["/a"], outputs: .disk)).encoded
-    // Before the flag of a network that is not there.
-    #expect(bytes.suffix(2) == [CellOutputs.disk.rawValue, 0])
-    bytes[bytes.count - 2] = other
+    // Before what is said of /tmp and the flag of a network that is not there.
+    #expect(bytes.suffix(3) == [CellOutputs.disk.rawValue, 1, 0])
+    bytes[bytes.count - 3] = other
     #expect(throws: MalformedMessage.self) { try WardenRequest(decoding: bytes) }
   }
 

@@ -12,6 +12,8 @@ import Testing
     [
       .prepare(imports: []), .prepare(imports: ["json", "os.path"]),
       .fork(user: 0x7000_0001, CellShape(limits: limits, runtime: .forkedPython(imports: ["json"]), outputs: .disk)),
+      .fork(
+        user: 1, CellShape(limits: limits, runtime: .forkedPython(imports: []), isTemporaryExecutable: false)),
     ]
   }
   private static let replies: [ZygoteReply] = [
