@@ -14,6 +14,7 @@ import Store
 //   silence     lets no credential into a request once the database has not been heard for some seconds
 //   fence       ends every cell once a whole lease has passed without an acknowledged heartbeat
 //   rescues     gives attempts of silent workers back to their queues, in small batches
+//   logins      ends what attempts of silent workers could still log in with (`WorkerLogins.swift`)
 //   schedules   fires what is due; each worker looks, and the database lets one of them have each turn
 //   wake-ups    LISTEN: new work, cancellations, revocations
 //   revocations asks once a second whether anything was revoked, and if so sends a heartbeat
@@ -72,6 +73,10 @@ public actor Worker {
   private var pausedUntil = ContinuousClock.now
   private let wakeUps: AsyncStream<Void>
   private let wake: AsyncStream<Void>.Continuation
+  let loginsDue: AsyncStream<Void>
+  let loginsToEnd: AsyncStream<Void>.Continuation
+  /// Under way, perhaps behind a server that does not answer.
+  var endingLogins: Task<Void, Never>?
   let heartbeatsDue: AsyncStream<Void>
   let beat: AsyncStream<Void>.Continuation
   private let left: AsyncStream<Void>
@@ -106,6 +111,7 @@ public actor Worker {
     recorder = Recorder(store: store, worker: id)
     (wakeUps, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     (heartbeatsDue, beat) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+    (loginsDue, loginsToEnd) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     (left, leaveNow) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
   }
 
@@ -134,6 +140,8 @@ public actor Worker {
       group.addTask { await self.fence() }
       group.addTask { await self.withholdInSilence() }
       group.addTask { await self.rescue() }
+      group.addTask { await self.paceLogins() }
+      group.addTask { await self.endLogins() }
       group.addTask { await self.fireSchedules() }
       group.addTask { await self.reportProgress() }
       group.addTask { await self.listen() }

@@ -1,4 +1,3 @@
-import Credentials
 import Logging
 import Store
 
@@ -8,14 +7,10 @@ extension Worker {
   /// Partitions are weeks; a worker that asks sooner would only be told again.
   private static let retentionInterval = Duration.seconds(600)
 
-  /// What a dead worker's attempt could still log in with; its lease may have been rescued by a worker without these credentials.
-  private static let loginsInterval = Duration.seconds(30)
-
   func rescue() async {
     // Half a lease, with jitter, so that a fleet does not ask at the same moment.
     let pause = min(configuration.leaseSeconds / 2, 5)
     var retentionDue = ContinuousClock.now
-    var loginsDue = ContinuousClock.now
     while !Task.isCancelled {
       do {
         if retentionDue <= .now {
@@ -24,10 +19,9 @@ extension Worker {
           retentionDue = .now + Self.retentionInterval
         }
         let rescued = try await store.rescue(limit: 100)
-        if rescued > 0 { logger.notice("rescued attempts of silent workers", metadata: ["count": "\(rescued)"]) }
-        if rescued > 0 || loginsDue <= .now {
-          await endLogins()
-          loginsDue = .now + Self.loginsInterval
+        if rescued > 0 {
+          logger.notice("rescued attempts of silent workers", metadata: ["count": "\(rescued)"])
+          loginsToEnd.yield()
         }
         let held = roster.entries.values.map { (job: $0.claim.job, attempt: $0.claim.attempt) }
         try await publications.settleOld(store: store, worker: id, held: held, logger: logger)
@@ -35,21 +29,6 @@ extension Worker {
         if !Task.isCancelled { logger.warning("rescue failed", metadata: ["error": "\(error)"]) }
       }
       try? await Task.sleep(for: .seconds(pause * Double.random(in: 0.75...1.25)))
-    }
-  }
-
-  /// Logins that attempts of workers which died have left behind, of this worker's credentials.
-  private func endLogins() async {
-    guard let keeper = egressService.keeper else { return }
-    let (store, id) = (store, id)
-    for ending in await keeper.reap(isLive: { try await store.isHeld(token: $0, worker: id) }) {
-      switch ending.outcome {
-      case .removed: logger.notice("a login that was left behind is ended", metadata: ["role": "\(ending.role)"])
-      case .disabled(let why):
-        logger.warning("a login is barred and not removed", metadata: ["role": "\(ending.role)", "why": "\(why)"])
-      case .failed(let why):
-        logger.critical("a login may still be in use", metadata: ["role": "\(ending.role)", "why": "\(why)"])
-      }
     }
   }
 
