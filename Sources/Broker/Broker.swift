@@ -67,11 +67,12 @@ public final class Broker: Sendable {
   ///   - before: what an earlier session of the attempt came to; the ledger goes on there.
   ///   - inspection: what the cell was told to trust already; nil: one is made where a grant needs it.
   ///   - conceal: takes out of a text what must not stand in the ledger; called for each decision.
+  ///   - allowance: what the attempt's principal may send over all of its attempts; nil: nobody counts that.
   ///   - ledger: is given each decision before it takes effect, in order, one at a time; it must not block.
   public func open(
     _ attempt: AttemptAddress, grants: [(Grant, listener: Int32)], proxy: Int32?, inspection: Inspection? = nil,
     after before: LedgerSummary? = nil,
-    limits: SessionLimits = .init(),
+    limits: SessionLimits = .init(), allowance: EgressAllowance? = nil,
     credentials: some CredentialProvider, conceal: @escaping @Sendable (String) -> String = { $0 },
     ledger: @escaping @Sendable (LedgerLine) -> Void
   ) async throws -> EgressSession {
@@ -84,7 +85,8 @@ public final class Broker: Sendable {
       guard limits.ledgerLines >= 3 else { throw Problem(description: "a ledger has 3 lines at least") }
       session = EgressSession(
         broker: self, attempt: attempt, grants: all, limits: limits, credentials: credentials,
-        inspection: try inspection ?? Inspection(for: all), after: before, conceal: conceal, record: ledger)
+        inspection: try inspection ?? Inspection(for: all), allowance: allowance, after: before, conceal: conceal,
+        record: ledger)
     } catch {
       for door in doors { Glibc.close(door.listener) }
       throw error

@@ -22,6 +22,8 @@ public final class EgressSession: Sendable {
   let limits: SessionLimits
   let credentials: any CredentialProvider
   let inspection: Inspection?
+  /// What the attempt's principal may send over all of its attempts; nil: nobody counts that.
+  private let allowance: EgressAllowance?
   private let record: @Sendable (LedgerLine) -> Void
   private let conceal: @Sendable (String) -> String
   private let state: Mutex<State>
@@ -42,7 +44,8 @@ public final class EgressSession: Sendable {
   init(
     broker: Broker, attempt: AttemptAddress, grants: [Grant], limits: SessionLimits,
     credentials: any CredentialProvider,
-    inspection: Inspection?, after before: LedgerSummary?, conceal: @escaping @Sendable (String) -> String,
+    inspection: Inspection?, allowance: EgressAllowance?, after before: LedgerSummary?,
+    conceal: @escaping @Sendable (String) -> String,
     record: @escaping @Sendable (LedgerLine) -> Void
   ) {
     self.broker = broker
@@ -51,6 +54,7 @@ public final class EgressSession: Sendable {
     self.limits = limits
     self.credentials = credentials
     self.inspection = inspection
+    self.allowance = allowance
     authority = inspection?.authority
     self.record = record
     self.conceal = conceal
@@ -160,6 +164,7 @@ public final class EgressSession: Sendable {
   ) throws(Denial) {
     let (rule, subject) = concealed(rule, subject)
     try state.withLock { (state) throws(Denial) in
+      try allowance?.requireSome()
       try state.account.begin(use, of: grant)
       guard let line = state.ledger.allow(rule, subject, at: Self.now()) else { throw Denial(rule: Ledger.fullRule) }
       record(line)
@@ -201,6 +206,7 @@ public final class EgressSession: Sendable {
   func spend(sent: Int = 0, received: Int = 0, of grant: Grant) throws(Denial) {
     try state.withLock { (state) throws(Denial) in
       try state.account.spend(sent: sent, received: received, of: grant)
+      try allowance?.spend(sent: sent, received: received, by: attempt.token)
       state.held += sent + received
       state.mostHeld = max(state.mostHeld, state.held)
     }

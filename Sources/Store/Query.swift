@@ -33,6 +33,7 @@ enum Query: String, CaseIterable {
   case attemptIdentity = "attempt_identity"
   case tokenIsHeld = "token_is_held"
   case egressFallen = "egress_fallen"
+  case reportEgress = "report_egress"
   case reportProgress = "report_progress"
   case readBlob = "read_blob"
   case readMade = "read_made"

@@ -29,6 +29,38 @@ extension Store {
     return Set(try rows.map { try $0.get("token") })
   }
 
+  /// What an attempt has used since its last report.
+  public struct EgressReport: Sendable, Equatable {
+    public let job: JobID
+    public let token: Int64
+    /// Counted once, however often it is said.
+    public let number: Int64
+    public let sent: Int64
+    public let received: Int64
+
+    public init(job: JobID, token: Int64, number: Int64, sent: Int64, received: Int64) {
+      self.job = job
+      self.token = token
+      self.number = number
+      self.sent = sent
+      self.received = received
+    }
+  }
+
+  /// Keeps what attempts have used, and says what their principals may still send today with all of that counted: bytes by fencing
+  /// token, nil for no bound. An attempt that this worker does not hold, nor held a minute ago, has no entry.
+  public func reportEgress(worker: Int64, _ reports: [EgressReport]) async throws -> [Int64: Int64?] {
+    let rows = try await all(
+      .reportEgress,
+      [
+        Parameter(worker), Parameter(reports.map(\.job.description)), Parameter(reports.map(\.token)),
+        Parameter(reports.map(\.number)), Parameter(reports.map(\.sent)), Parameter(reports.map(\.received)),
+      ])
+    var left: [Int64: Int64?] = [:]
+    for row in rows { left.updateValue(try row.get("egress_left"), forKey: try row.get("token")) }
+    return left
+  }
+
   /// Who an attempt is to others, by the database's clock.
   public struct HeldAttempt: Sendable, Equatable {
     public let now: Date

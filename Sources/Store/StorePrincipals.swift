@@ -13,15 +13,18 @@ extension Store {
   ///   - jobsPerHour: jobs put in within any hour.
   ///   - cpuSecondsPerDay: processor time of attempts that ended within any day. Beyond it nothing is accepted, and what
   ///     waits is put off.
+  ///   - egressBytesPerDay: bytes that its jobs send within any day. Beyond it jobs with grants are not accepted, those that wait
+  ///     are put off, and what runs sends nothing more.
   /// - Throws: SQLSTATE CD404 for a role that is no principal.
   public func limitPrincipal(
-    _ role: String, kind: PrincipalKind, expiresAt: Date?, jobsPerHour: Int?, cpuSecondsPerDay: Double?
+    _ role: String, kind: PrincipalKind, expiresAt: Date?, jobsPerHour: Int?, cpuSecondsPerDay: Double?,
+    egressBytesPerDay: Int64? = nil
   ) async throws {
     try await all(
       .limitPrincipal,
       [
         Parameter(role), Parameter(kind.rawValue), Parameter(expiresAt), Parameter(jobsPerHour),
-        Parameter(cpuSecondsPerDay),
+        Parameter(cpuSecondsPerDay), Parameter(egressBytesPerDay),
       ])
   }
 

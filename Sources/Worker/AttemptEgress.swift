@@ -15,6 +15,7 @@ import Synchronization
 //   open     the warden has made them in the cell's network namespace; the broker takes them, before the job's first instruction
 //   serve    the broker decides about each connection and request; each decision is a line of the ledger
 //   forward  lines are written to the database while the attempt runs, in their order
+//   count    what its principal may send over all of its attempts is shared with them (`EgressBudgets`)
 //   cut      a kill switch, a policy that gives less by now, a lease that is lost: everything that is open is closed at once
 //   finish   the cell is over: the session is closed, the last lines are written, and count and head go into the report
 //
@@ -30,6 +31,9 @@ final class AttemptEgress: Sendable {
   /// Nil where this worker has none.
   let credentials: AttemptCredentials?
   private let claim: Claim
+  private let worker: Int64
+  private let budgets: EgressBudgets
+  private let allowance: EgressAllowance
   private let ledger: LedgerForwarder
   private let logger: Logger
   private let state = Mutex(State())
@@ -50,13 +54,16 @@ final class AttemptEgress: Sendable {
 
   init(
     plan: EgressPlan, broker: Broker, credentials: AttemptCredentials?, claim: Claim, store: Store, worker: Int64,
-    logger: Logger
+    budgets: EgressBudgets, allowance: EgressAllowance, logger: Logger
   ) throws {
     self.plan = plan
     inspection = try Inspection(for: plan.grants)
     self.broker = broker
     self.credentials = credentials
     self.claim = claim
+    self.worker = worker
+    self.budgets = budgets
+    self.allowance = allowance
     self.logger = logger
     ledger = LedgerForwarder(store: store, worker: worker, claim: claim, logger: logger)
   }
@@ -133,7 +140,7 @@ final class AttemptEgress: Sendable {
       AttemptAddress(
         job: claim.job.description, attempt: claim.attempt, token: claim.token, tenant: claim.tenant),
       grants: Array(zip(plan.grants, listeners)), proxy: listeners.last, inspection: inspection,
-      after: state.withLock { $0.before },
+      after: state.withLock { $0.before }, allowance: allowance,
       credentials: provider, conceal: { [credentials] in credentials?.concealed($0) ?? $0 },
       ledger: { [ledger] in ledger.add($0.json) })
     let (cut, withhold) = state.withLock { state in
@@ -180,6 +187,7 @@ final class AttemptEgress: Sendable {
     }
     let summary = await session.close()
     state.withLock { $0.summary = summary }
+    await budgets.settle(claim, worker: worker)
     await ledger.finish()
     return EgressFacts(grants: names, lines: summary.count, head: summary.head, unrecorded: summary.unrecorded)
   }

@@ -48,6 +48,7 @@ struct AttemptRun: Sendable {
   let policies: PolicyReader
   let sandbox: Sandbox
   let egress: EgressService
+  let budgets: EgressBudgets
   let publications: Publications
   let logger: Logger
   /// Tells the worker that the attempt has a way out, which it must be able to cut. Answers with the reason if it is to be cut already.
@@ -94,6 +95,7 @@ struct AttemptRun: Sendable {
   private func perform(
     _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage?
   ) async throws -> End {
+    defer { budgets.leave(claim) }
     let credentials = egress.keeper.map {
       AttemptCredentials(keeper: $0, claim: claim, logger: logger, tokens: tokens(for: terms.audiences))
     }
@@ -148,9 +150,10 @@ struct AttemptRun: Sendable {
 
   /// - Throws: `Refusal` where a credential that the grants name cannot be had.
   func begin(_ plan: EgressPlan, _ credentials: AttemptCredentials?) async throws -> AttemptEgress {
+    let allowance = try await insist { try await budgets.join(claim, worker: worker) }
     let attempt = try AttemptEgress(
       plan: plan, broker: try egress.broker(), credentials: credentials, claim: claim, store: store, worker: worker,
-      logger: logger)
+      budgets: budgets, allowance: allowance, logger: logger)
     try await refusing { try await attempt.checkCredentials() }
     return attempt
   }

@@ -43,6 +43,7 @@ public actor Worker {
   let store: Store
   let sandbox: Sandbox
   let egressService: EgressService
+  let budgets: EgressBudgets
   let publications: Publications
   let logger: Logger
 
@@ -102,6 +103,7 @@ public actor Worker {
     egress: EgressService? = nil, logger: Logger
   ) throws {
     egressService = egress ?? EgressService(logger: logger)
+    budgets = EgressBudgets(store: store, logger: logger)
     self.configuration = configuration
     self.store = store
     self.sandbox = sandbox
@@ -328,7 +330,7 @@ public actor Worker {
     let attempt = AttemptRun(
       claim: claim, worker: id, missing: waived, configuration: configuration, store: store, recorder: recorder,
       policies: policies,
-      sandbox: sandbox, egress: egressService, publications: publications, logger: logger,
+      sandbox: sandbox, egress: egressService, budgets: budgets, publications: publications, logger: logger,
       egressBegins: { await self.egressBegins($0, claim.token) },
       cellStarted: { await self.started($0, claim.token) },
       stopFlag: stopFlag, stopReason: { await self.stopReason(claim.token) }, isLeaving: { await self.isLeaving })

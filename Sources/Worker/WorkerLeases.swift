@@ -39,9 +39,10 @@ extension Worker {
     }
   }
 
-  /// What policies give less by now is cut, with each heartbeat: every second.
+  /// What policies give less by now is cut, and what principals have sent is counted, with each heartbeat: every second.
   private func judgeEgress() async throws {
     guard !egress.isEmpty else { return }
+    try await budgets.report(worker: id)
     let open = roster.held.filter { egress[$0.token] != nil }
     for token in try await store.egressFallen(worker: id, held: open) {
       egress[token]?.cut("the policy grants less by now")

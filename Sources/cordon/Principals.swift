@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Jobs
 import Store
 
 struct Principals: AsyncParsableCommand {
@@ -27,7 +28,7 @@ struct PrincipalList: AsyncParsableCommand {
         columns: [
           ("ROLE", "role"), ("KIND", "kind"), ("TENANT", "tenant"), ("STATE", "state"), ("EXPIRES", "expires_at"),
           ("JOBS/H", "jobs_per_hour"), ("USED", "jobs_this_hour"), ("CPU S/DAY", "cpu_seconds_per_day"),
-          ("USED", "cpu_seconds_this_day"),
+          ("USED", "cpu_seconds_this_day"), ("EGRESS/DAY", "egress_bytes_per_day"), ("USED", "egress_bytes_this_day"),
         ])
     }
   }
@@ -71,6 +72,8 @@ struct PrincipalLimit: AsyncParsableCommand {
   var jobsPerHour: Int?
   @Option(help: "Processor seconds its jobs may use within any day.")
   var cpuSecondsPerDay: Double?
+  @Option(help: "Bytes its jobs may send within any day, such as 100MiB.")
+  var egressBytesPerDay: String?
 
   func run() async throws {
     let date = try expires.map { text in
@@ -79,9 +82,16 @@ struct PrincipalLimit: AsyncParsableCommand {
       }
       return date
     }
+    let egress = try egressBytesPerDay.map { text in
+      guard let bytes = text == "0" ? 0 : ByteCount(text)?.bytes else {
+        throw Failure(.usage, "--egress-bytes-per-day: '\(text)' is no size; write 100MiB, or 0")
+      }
+      return bytes
+    }
     try await database.withStore {
       try await $0.limitPrincipal(
-        role, kind: kind, expiresAt: date, jobsPerHour: jobsPerHour, cpuSecondsPerDay: cpuSecondsPerDay)
+        role, kind: kind, expiresAt: date, jobsPerHour: jobsPerHour, cpuSecondsPerDay: cpuSecondsPerDay,
+        egressBytesPerDay: egress)
     }
   }
 }

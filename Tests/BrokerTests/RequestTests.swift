@@ -39,6 +39,27 @@ import Testing
     #expect(setting.lines.recorded[0].subject.status == 403 && setting.resolver.count == 0)
   }
 
+  @Test("who has sent all of a day's egress is told so with 403, also within a body")
+  func allowance() async throws {
+    let rule = #"principal "helper" has used its egress of the day"#
+    let authority = try TestAuthority()
+    let web = try await WebServer(authority.chain())
+    let allowance = EgressAllowance(of: "helper")
+    allowance.join(House.attempt.token)
+    allowance.answered(allowance.report(), left: 1_000)
+    let setting = try await WebSetting(
+      web.port, trust: authority.rootFile, allow: "\"POST /simple/*\"", allowance: allowance)
+    let head = "POST /simple/x HTTP/1.1\r\nHost: \(setting.host)\r\nContent-Length: 5000\r\n\r\n"
+    let within = try await setting.answer(to: head + String(repeating: "x", count: 5_000))
+    #expect(within.hasPrefix("HTTP/1.1 403 ") && within.contains("has used its egress of the day"), "\(within)")
+    let after = try await setting.answer(to: head)
+    #expect(after.hasPrefix("HTTP/1.1 403 "), "\(after)")
+    _ = await setting.session.close()
+    #expect(setting.lines.denials == [rule, rule], "\(setting.lines.recorded)")
+    #expect(setting.lines.of(.closed).map(\.subject.status) == [403])
+    #expect(allowance.report().reports.map(\.amounts.sent) == [1_000])
+  }
+
   @Test(
     "NW-33: of an answer that may only be a status nothing else comes through, however it is framed",
     arguments: [

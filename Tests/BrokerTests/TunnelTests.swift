@@ -17,7 +17,8 @@ import Testing
     init(
       _ server: Server?, port serverPort: UInt16 = 9, mode: String = "tcp",
       resolver: CountingResolver = CountingResolver("127.0.0.1"),
-      more: String = "\"allow_private\":[\"127.0.0.0/8\"]", limits: SessionLimits = .init()
+      more: String = "\"allow_private\":[\"127.0.0.0/8\"]", limits: SessionLimits = .init(),
+      allowance: EgressAllowance? = nil
     ) async throws {
       self.resolver = resolver
       let door = try House.listener()
@@ -27,8 +28,8 @@ import Testing
         """)
       port = door.port
       session = try await House.broker(resolver).open(
-        House.attempt, grants: [(grant, door.descriptor)], proxy: nil, limits: limits, credentials: NoCredentials(),
-        ledger: lines.record)
+        House.attempt, grants: [(grant, door.descriptor)], proxy: nil, limits: limits, allowance: allowance,
+        credentials: NoCredentials(), ledger: lines.record)
     }
   }
 
@@ -133,6 +134,28 @@ import Testing
     _ = await setting.session.close()
     #expect(setting.lines.denials == ["grant \"packages\": most.\(limit) of 4 is used up"])
     #expect(setting.lines.of(.closed).count == 1)
+  }
+
+  @Test("a tunnel that is open is cut where its principal has sent all of a day's egress, and none is opened any more")
+  func allowance() async throws {
+    let server = try await Server.echo()
+    let allowance = EgressAllowance(of: "helper")
+    allowance.join(House.attempt.token)
+    allowance.answered(allowance.report(), left: 4)
+    let setting = try await Setting(server, allowance: allowance)
+    let client = try await House.connect(setting.port)
+    try await client.write("1234")
+    #expect(try await client.read(atLeast: 4) == "1234")
+    try await client.write("5")
+    #expect((try? await client.readAll()) ?? "" == "")
+    let next = try await House.connect(setting.port)
+    #expect((try? await next.readAll()) ?? "" == "")
+    _ = await setting.session.close()
+    let rule = #"principal "helper" has used its egress of the day"#
+    #expect(setting.lines.denials == [rule, rule])
+    #expect(setting.lines.of(.closed).map(\.rule) == [rule] && setting.lines.of(.closed)[0].subject.sent == 4)
+    #expect(server.connections == 1)
+    #expect(allowance.report().reports.map(\.amounts.sent) == [4])
   }
 
   @Test func connectionsAreCountedOverTheAttempt() async throws {

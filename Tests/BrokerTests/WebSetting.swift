@@ -18,7 +18,8 @@ struct WebSetting {
   init(
     _ server: UInt16, trust: String? = nil, mode: String = "http", allow: String = "\"GET /simple/*\"",
     more: String = "", resolver: CountingResolver = CountingResolver("127.0.0.1"), limits: SessionLimits = .init(),
-    credentials: some CredentialProvider = NoCredentials(), conceal: @escaping @Sendable (String) -> String = { $0 }
+    allowance: EgressAllowance? = nil, credentials: some CredentialProvider = NoCredentials(),
+    conceal: @escaping @Sendable (String) -> String = { $0 }
   ) async throws {
     self.resolver = resolver
     let door = try House.listener()
@@ -32,7 +33,7 @@ struct WebSetting {
     (port, proxy) = (door.port, proxyDoor.port)
     session = try await House.broker(resolver, trust: trust).open(
       House.attempt, grants: [(grant, door.descriptor)], proxy: proxyDoor.descriptor, limits: limits,
-      credentials: credentials, conceal: conceal, ledger: lines.record)
+      allowance: allowance, credentials: credentials, conceal: conceal, ledger: lines.record)
   }
 
   /// What a client that sends these bytes is answered until the connection ends.

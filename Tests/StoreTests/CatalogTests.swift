@@ -175,6 +175,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "release: worker",
         "remove_schedule: operator producer",
         "report_drained: worker",
+        "report_egress: worker",
         "report_progress: worker",
         "rescue: operator worker",
         "reset_breaker: operator",
