@@ -2,18 +2,40 @@ import Destinations
 import FoundationEssentials
 
 /// What the broker puts into a request that a grant with a credential allows. Its description holds no secret.
-public enum Injection: Sendable, CustomStringConvertible {
-  case bearer(String)
-  case basic(user: String, password: String)
-  case header(name: String, value: String)
+public struct Injection: Sendable, CustomStringConvertible {
+  private enum Form {
+    case field(name: String, value: String)
+    case sign(@Sendable (OutgoingRequest) async throws -> [HeadSection.Field])
+  }
+
+  private let form: Form
+  /// Which secret of its source it is; for the ledger.
+  public let version: String
+
+  public static func bearer(_ token: String, version: String = "") -> Injection {
+    .header(name: "Authorization", value: "Bearer \(token)", version: version)
+  }
+
+  public static func basic(user: String, password: String, version: String = "") -> Injection {
+    // A colon in the user's name would be taken for the end of it; an empty value is refused.
+    let value = user.contains(":") ? "" : "Basic \(Data("\(user):\(password)".utf8).base64EncodedString())"
+    return .header(name: "Authorization", value: value, version: version)
+  }
+
+  public static func header(name: String, value: String, version: String = "") -> Injection {
+    Injection(form: .field(name: name, value: value), version: version)
+  }
+
   /// Fields that depend on the request, such as a signature. Called once a request, with its final method, host and target.
-  case sign(@Sendable (OutgoingRequest) async throws -> [HeadSection.Field])
+  public static func sign(
+    version: String = "", _ sign: @escaping @Sendable (OutgoingRequest) async throws -> [HeadSection.Field]
+  ) -> Injection {
+    Injection(form: .sign(sign), version: version)
+  }
 
   public var description: String {
-    switch self {
-    case .bearer: "bearer"
-    case .basic: "basic"
-    case .header(let name, _): "header \(name)"
+    switch form {
+    case .field(let name, _): "header \(name)"
     case .sign: "signature"
     }
   }
@@ -33,12 +55,8 @@ public enum Injection: Sendable, CustomStringConvertible {
   /// The fields, each of which takes the place of what the job sent under its name.
   func fields(for request: OutgoingRequest) async throws -> [HeadSection.Field] {
     let fields: [HeadSection.Field]
-    switch self {
-    case .bearer(let token): fields = [.init(name: "Authorization", value: "Bearer \(token)")]
-    case .basic(let user, let password):
-      guard !user.contains(":") else { throw Unusable(description: "a user name with a colon") }
-      fields = [.init(name: "Authorization", value: "Basic \(Data("\(user):\(password)".utf8).base64EncodedString())")]
-    case .header(let name, let value): fields = [.init(name: name, value: value)]
+    switch form {
+    case .field(let name, let value): fields = [.init(name: name, value: value)]
     case .sign(let sign): fields = try await sign(request)
     }
     for field in fields {

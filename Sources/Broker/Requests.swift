@@ -50,7 +50,7 @@ extension Connection {
       grant = try route(head)
       (subject.grant, subject.endpoint) = (grant.name, grant.endpoint.description)
       try grant.judge(head, most: limits.bodyBytes)
-      let injected = try await injected(for: head, of: grant)
+      let (injected, version) = try await injected(for: head, of: grant)
       if let known = upstream {
         let isQuiet = await known.wire.isQuiet()
         if known.grant != grant || !isQuiet {
@@ -62,7 +62,7 @@ extension Connection {
       subject.address =
         upstream?.address.description ?? dialling?.candidates.map(\.description).joined(separator: ",")
       out = OutgoingHead.request(head, to: grant.endpoint, injected: injected)
-      let rule = "grant \"\(grant.name)\": \(grant.route(for: head)?.description ?? "")"
+      let rule = "grant \"\(grant.name)\": \(grant.route(for: head)?.description ?? "")" + version
       let use = EgressAccount.Use(connects: upstream == nil, requests: true, injects: !injected.isEmpty)
       try allow(use, of: grant, rule: rule, subject)
     } catch let denial as Denial {
@@ -116,18 +116,25 @@ extension Connection {
     (error as? UpstreamFailure)?.reason ?? "broke: \(Broker.words(error))"
   }
 
-  /// The fields of the grant's credential; none where it names none.
-  private func injected(for head: RequestHead, of grant: Grant) async throws(Denial) -> [HeadSection.Field] {
-    guard let name = grant.credential else { return [] }
+  /// The fields of the grant's credential, and for the ledger which of its secrets they hold (CR-20); none where it names none.
+  private func injected(
+    for head: RequestHead, of grant: Grant
+  ) async throws(Denial) -> (fields: [HeadSection.Field], version: String) {
+    guard let name = grant.credential else { return ([], "") }
     let problem: String
     do {
       let request = Injection.OutgoingRequest(
         method: head.method, host: OutgoingHead.host(of: grant.endpoint), target: head.target,
         fields: OutgoingHead.kept(of: head))
-      let fields = try await Deadline.first(within: limits.credential, on: loop) { [session] in
-        try await session.credentials.injection(for: grant, attempt: session.attempt)?.fields(for: request)
+      let injected = try await Deadline.first(within: limits.credential, on: loop) { [session] in
+        guard let injection = try await session.credentials.injection(for: grant, attempt: session.attempt) else {
+          return ([HeadSection.Field], String)?.none
+        }
+        return (try await injection.fields(for: request), injection.version)
       }
-      if let fields { return fields }
+      if let (fields, version) = injected {
+        return (fields, "; credential \(name)" + (version.isEmpty ? "" : ", \(version)"))
+      }
       problem = "is not there"
     } catch let error as Injection.Unusable {
       problem = "is unusable: \(error)"

@@ -113,6 +113,18 @@ public struct CredentialKeeper: Sendable {
       problems.map(\.reason).joined(separator: "; "))
   }
 
+  /// Those of some PostgreSQL logins that their server does not have. Where it does not answer, or belongs to a credential that this
+  /// worker does not have, it says nothing of them.
+  public func gone(_ logins: [(credential: String, role: String)]) async -> [String] {
+    var gone: [String] = []
+    for (name, asked) in Dictionary(grouping: logins, by: \.credential) {
+      guard let roles = sources[name] as? PostgresRoleSource, let there = try? await roles.names() else { continue }
+      // Of another prefix it would not be among them, whether it is there or not.
+      gone += asked.map(\.role).filter { $0.hasPrefix(roles.terms.prefix) && !there.contains($0) }
+    }
+    return gone
+  }
+
   /// Ends the PostgreSQL logins that workers which died have left behind; at a worker's start and now and then.
   /// What failed is among what it returns, a server that is away too.
   public func reap(isLive: @escaping @Sendable (Int64) async throws -> Bool) async -> [RoleEnding] {

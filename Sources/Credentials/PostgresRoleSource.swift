@@ -91,6 +91,13 @@ public actor PostgresRoleSource: CredentialSource {
     }
   }
 
+  /// The logins of attempts that the server has.
+  func names() async throws(CredentialError) -> Set<String> {
+    try await PostgresRoles.with(terms) { roles throws(CredentialError) in
+      Set(try await roles.list().map(\.description))
+    }
+  }
+
   private static func make(
     _ attempt: CredentialAttempt, _ terms: PostgresRoleTerms
   ) async throws(CredentialError) -> Secret {

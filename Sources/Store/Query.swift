@@ -31,6 +31,11 @@ enum Query: String, CaseIterable {
   case appendEgress = "append_egress"
   case egress
   case attemptIdentity = "attempt_identity"
+  case giveCredential = "give_credential"
+  case loginsEnded = "logins_ended"
+  case loginsLeft = "logins_left"
+  case credentials
+  case liveCredentials = "live_credentials"
   case tokenIsHeld = "token_is_held"
   case egressFallen = "egress_fallen"
   case reportEgress = "report_egress"

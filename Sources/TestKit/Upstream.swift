@@ -1,10 +1,11 @@
 import Foundation
+import Glibc
 import Synchronization
 
 /// Servers outside of every cell, on addresses of this host's loopback interface, and names that lead to them for whoever is started
 /// `through` it. They say what they were asked, and so does the name server that is asked for every other name.
 public final class Upstream: Sendable {
-  /// What all of their addresses begin with; `127.0.78.1` is the private one of network `127.0.77`.
+  /// What all of their addresses begin with; `127.0.79.1` is the private one of network `127.0.78`.
   public let network: String
   /// The secret of the credential `index`.
   public let token: String
@@ -102,10 +103,10 @@ public final class Upstream: Sendable {
       inject: {bearer: true}
     """
 
-  /// - Parameters:
-  ///   - net: the third part of all addresses but one, which has the next; two that live at once need two of them.
-  ///   - owner: of the files of credentials: the worker's user, since nobody else may read them.
-  public init(net: Int = 77, token: String = "token-1234567890", owner: uid_t = 0) throws {
+  /// Two that live at once have addresses of their own, also in two runs on one host.
+  /// - Parameter owner: of the files of credentials: the worker's user, since nobody else may read them.
+  public init(token: String = "token-1234567890", owner: uid_t = 0) throws {
+    let net = try Self.freeNetwork()
     (network, self.token) = ("127.0.\(net)", token)
     let outside = "127.0.\(net + 1)"
     directory = URL(fileURLWithPath: "/var/tmp/cordon-upstream-\(UUID().uuidString)")
@@ -156,6 +157,29 @@ public final class Upstream: Sendable {
     }
     let (pid, place) = (server.processIdentifier, directory)
     atexitRemoving(pid, place)
+  }
+
+  /// A third part of addresses that nobody serves; the next one is the private address's.
+  private static func freeNetwork() throws -> Int {
+    for _ in 0..<100 {
+      let net = Int.random(in: 10...126) * 2
+      if isFree(net, 1), isFree(net, 2), isFree(net + 1, 1) { return net }
+    }
+    throw Problem("no free addresses in 127.0.0.0/16")
+  }
+
+  private static func isFree(_ net: Int, _ host: Int) -> Bool {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { Glibc.close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = UInt16(443).bigEndian
+    address.sin_addr.s_addr = UInt32(127 << 24 | net << 8 | host).bigEndian
+    return withUnsafePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+      }
+    }
   }
 
   public func path(_ name: String) -> String { directory.appending(path: name).path }

@@ -24,6 +24,10 @@ final class AttemptCredentials: CredentialProvider {
     var secrets: [(name: String, version: String, parts: [Secret])] = []
     /// Changes with them.
     var generation = 0
+    /// Versions that the database has taken down, with the credential's name.
+    var given: Set<String> = []
+    /// Roles that were made for the attempt.
+    var logins: [String] = []
     /// Made tokens, by credential: one serves the requests of a moment.
     var tokens: [String: MadeToken] = [:]
   }
@@ -42,12 +46,18 @@ final class AttemptCredentials: CredentialProvider {
   /// What a policy does not name any more is refused within the second, as what it does not grant any more is cut.
   private static let verdictReuse = Duration.milliseconds(500)
 
+  /// Has it taken down that a credential is about to be used; false where it must not be.
+  typealias Giving = @Sendable (_ name: String, Store.CredentialKind, _ version: String) async throws -> Bool
+  private let give: Giving
   private let tokens: AttemptTokens?
 
-  /// - Parameter tokens: makes tokens of the attempt; nil where this worker makes none.
+  /// - Parameters:
+  ///   - give: is asked before a version of a credential is used for the first time.
+  ///   - tokens: makes tokens of the attempt; nil where this worker makes none.
   init(
-    keeper: CredentialKeeper, claim: Claim, logger: Logger, tokens: AttemptTokens?
+    keeper: CredentialKeeper, claim: Claim, logger: Logger, give: @escaping Giving, tokens: AttemptTokens?
   ) {
+    self.give = give
     self.tokens = tokens
     self.keeper = keeper
     self.logger = logger
@@ -69,8 +79,9 @@ final class AttemptCredentials: CredentialProvider {
     }
     switch issued.request {
     case .field(let name, let value)?:
-      return .header(name: name, value: value.withBytes { String(decoding: $0, as: UTF8.self) })
-    case .signature(let signer)?: return .sign { try Self.sign($0, signer) }
+      return .header(
+        name: name, value: value.withBytes { String(decoding: $0, as: UTF8.self) }, version: issued.version)
+    case .signature(let signer)?: return .sign(version: issued.version) { try Self.sign($0, signer) }
     // Nothing that a query carries is ever put there by us: it stands in every log on the way.
     case .query?, nil: return nil
     }
@@ -135,13 +146,18 @@ final class AttemptCredentials: CredentialProvider {
   func concealed(_ text: String) -> String { (try? redact(text)) ?? "[withheld]" }
 
   /// Ends what was made for the attempt.
-  func end() async throws { try await keeper.end(attempt) }
+  /// - Returns: the logins that are gone.
+  func end() async throws -> [String] {
+    try await keeper.end(attempt)
+    return seen.withLock { $0.logins }
+  }
 
   private func issue(_ name: String) async throws(CredentialError) -> IssuedCredential {
     let issued: IssuedCredential
     do {
       if let kept = try await keptToken(name) { return kept }
       issued = try await keeper.credential(name, for: attempt, tokens: tokens.map { tokens in tokens.make })
+      try await takeDown(issued)
     } catch {
       // Neither the job nor its ledger is told: the reason names what only whoever runs this worker may know.
       if said.withLock({ $0.insert(error.description).inserted }) {
@@ -178,6 +194,28 @@ final class AttemptCredentials: CredentialProvider {
     }
     seen.withLock { $0.tokens[name]?.judged = asked }
     return kept.issued
+  }
+
+  private func takeDown(_ issued: IssuedCredential) async throws(CredentialError) {
+    let (name, version) = (issued.name, issued.version)
+    guard !seen.withLock({ $0.given.contains(version + " " + name) }) else { return }
+    let isGiven: Bool
+    do {
+      isGiven = try await give(name, kind(of: issued), version)
+    } catch {
+      throw CredentialError(.unavailable, "the database cannot take down that '\(name)' is used: \(error)")
+    }
+    guard isGiven else { throw CredentialError(.forbidden, "the attempt is not held any more, or stands still") }
+    seen.withLock { seen in
+      seen.given.insert(version + " " + name)
+      if issued.login != nil { seen.logins.append(version) }
+    }
+  }
+
+  private func kind(of issued: IssuedCredential) -> Store.CredentialKind {
+    if issued.login != nil { return .login }
+    if case .workloadToken? = keeper.definitions[issued.name]?.source { return .token }
+    return .request
   }
 
   private static func sign(_ request: Injection.OutgoingRequest, _ signer: AWSSigner) throws -> [HeadSection.Field] {

@@ -97,7 +97,12 @@ struct AttemptRun: Sendable {
   ) async throws -> End {
     defer { budgets.leave(claim) }
     let credentials = egress.keeper.map {
-      AttemptCredentials(keeper: $0, claim: claim, logger: logger, tokens: tokens(for: terms.audiences))
+      AttemptCredentials(
+        keeper: $0, claim: claim, logger: logger,
+        give: { [store, claim, worker] name, kind, version in
+          try await store.giveCredential(
+            worker: worker, job: claim.job, token: claim.token, credential: name, kind: kind, version: version)
+        }, tokens: tokens(for: terms.audiences))
     }
     let end: End
     do {
@@ -112,7 +117,9 @@ struct AttemptRun: Sendable {
 
   private func endCredentials(_ credentials: AttemptCredentials?) async {
     do {
-      try await credentials?.end()
+      let ended = try await credentials?.end() ?? []
+      // Where this is not heard, whoever looks for logins that are left finds that there is none of the name.
+      if !ended.isEmpty { try await store.loginsEnded(worker: worker, roles: ended) }
     } catch {
       // Loudly: somebody must look at what may still be in use.
       logger.critical("what was made for the attempt may not be ended", metadata: ["error": "\(error)"])

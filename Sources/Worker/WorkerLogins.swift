@@ -51,7 +51,19 @@ extension Worker {
         logger.critical("a login may still be in use", metadata: ["role": "\(ending.role)", "why": "\(why)"])
       }
     }
+    await settleLogins(of: keeper)
     endingLogins = nil
+  }
+
+  /// Logins that were taken down and of which no server has the role any more: their workers died between ending them and saying so.
+  private func settleLogins(of keeper: CredentialKeeper) async {
+    do {
+      let left = try await store.loginsLeft(worker: id)
+      let gone = await keeper.gone(left)
+      if !gone.isEmpty { try await store.loginsEnded(worker: id, roles: gone) }
+    } catch {
+      if !Task.isCancelled { logger.warning("logins cannot be told to be gone", metadata: ["error": "\(error)"]) }
+    }
   }
 }
 

@@ -21,7 +21,7 @@ struct Cordon: AsyncParsableCommand {
       """,
     subcommands: [
       Up.self, Migrate.self, WorkerCommand.self, Run.self, Enqueue.self, ListJobs.self, Show.self, Logs.self,
-      Egress.self,
+      Egress.self, CredentialsGiven.self,
       Artifacts.self, Cancel.self, Snooze.self, DeadLetters.self, QueueCommand.self, ScheduleCommand.self,
       Maintain.self, Policy.self, Principals.self, Revoke.self, Revocations.self, IssuerCommand.self, Workers.self,
       Doctor.self,

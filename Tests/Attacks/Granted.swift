@@ -6,8 +6,7 @@ import TestKit
 /// addresses that no other process of this host has by accident.
 enum Granted {
   static let upstream = Result {
-    try Upstream(
-      net: .random(in: 80...250), token: "token-\(UUID().uuidString)", owner: WorkerUser.id)
+    try Upstream(token: "token-\(UUID().uuidString)", owner: WorkerUser.id)
   }
 
   static func options(_ upstream: Upstream) -> [String] {

@@ -25,14 +25,14 @@ struct EgressBudgetJourney {
     "a running job is denied what is beyond it, with its line; then the queue takes no job with grants, until there is more"
   )
   func spent() async throws {
-    let upstream = try Upstream(net: 95)
+    let upstream = try Upstream()
     let house = try await House(
       slots: 2, options: ["--egress-trust", upstream.path("ca.pem")], through: upstream.through)
     try await house.grant(
       """
       {"plain": {"host": "index.internal", "port": 443, "mode": "http", "allow": ["GET /**"],
-         "allow_private": ["127.0.95.0/24"]},
-       "raw": {"host": "raw.internal", "port": 7, "mode": "tcp", "allow_private": ["127.0.95.0/24"]}}
+         "allow_private": ["\(upstream.network).0/24"]},
+       "raw": {"host": "raw.internal", "port": 7, "mode": "tcp", "allow_private": ["\(upstream.network).0/24"]}}
       """)
     try await Self.limit(house, "64KiB")
     // A tunnel that takes most of it and stays open, then requests of a kilobyte until there is nothing left.
@@ -75,7 +75,7 @@ struct EgressBudgetJourney {
 
   @Test("jobs of one principal on two workers pass its budget by no more than one sends between two heartbeats")
   func twoWorkers() async throws {
-    let upstream = try Upstream(net: 97)
+    let upstream = try Upstream()
     let options = ["--egress-trust", upstream.path("ca.pem")]
     let house = try await House(slots: 1, options: options, through: upstream.through)
     let second = try RunningTool(
@@ -87,7 +87,7 @@ struct EgressBudgetJourney {
     try await house.grant(
       """
       {"plain": {"host": "index.internal", "port": 443, "mode": "http", "allow": ["GET /**"],
-         "allow_private": ["127.0.97.0/24"], "most": {"sent": "64MiB", "requests": 100000}}}
+         "allow_private": ["\(upstream.network).0/24"], "most": {"sent": "64MiB", "requests": 100000}}}
       """)
     let budget = 400_000
     try await Self.limit(house, "\(budget)")

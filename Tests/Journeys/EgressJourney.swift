@@ -21,21 +21,23 @@ struct EgressJourney {
           "--lease", "6s", "--credentials", upstream.path("credentials.yaml"), "--egress-trust",
           upstream.path("ca.pem"),
         ], through: upstream.through)
-      try await house.grant(Self.grants)
+      try await house.grant(grants)
     }
 
-    static let grants = """
+    var grants: String {
+      """
       {"index": {"host": "index.internal", "port": 443, "mode": "http", "allow": ["GET /simple/*", "POST /big"],
-        "allow_private": ["127.0.77.0/24"], "credential": "index"},
+        "allow_private": ["\(upstream.network).0/24"], "credential": "index"},
        "plain": {"host": "index.internal", "port": 8443, "mode": "http", "listen": 81, "allow": ["GET /**"],
-        "allow_private": ["127.0.77.0/24"]},
-       "opaque": {"host": "other.internal", "port": 443, "mode": "opaque", "allow_private": ["127.0.77.0/24"]},
+        "allow_private": ["\(upstream.network).0/24"]},
+       "opaque": {"host": "other.internal", "port": 443, "mode": "opaque", "allow_private": ["\(upstream.network).0/24"]},
        "seen": {"host": "seen.internal", "port": 443, "mode": "inspect", "allow": ["GET /seen"],
-        "allow_private": ["127.0.77.0/24"]},
-       "raw": {"host": "raw.internal", "port": 7, "mode": "tcp", "allow_private": ["127.0.77.0/24"]},
+        "allow_private": ["\(upstream.network).0/24"]},
+       "raw": {"host": "raw.internal", "port": 7, "mode": "tcp", "allow_private": ["\(upstream.network).0/24"]},
        "private": {"host": "private.internal", "port": 443, "mode": "opaque"},
        "secret": {"host": "secret.internal", "port": 443, "mode": "http", "allow": [], "credential": "nobody"}}
       """
+    }
   }
 
   @Test(
@@ -49,7 +51,7 @@ struct EgressJourney {
       curl -sS https://other.internal/hello
       curl -sS https://seen.internal/seen
       curl -sS -m 5 https://example.com/ 2>&1 | cut -c1-40
-      curl -sS -m 5 http://127.0.77.1/ 2>&1 | grep -c 'unreachable\\|Could not connect\\|Failed to connect'
+      curl -sS -m 5 http://\(place.upstream.network).1/ 2>&1 | grep -c 'unreachable\\|Could not connect\\|Failed to connect'
       curl -sS -x $CORDON_PROXY https://other.internal/proxied
       curl -sS -x $CORDON_PROXY https://example.com/ 2>&1 | grep -o 'response 403'
       printf 'echo me' | timeout 5 bash -c 'exec 3<>/dev/tcp/raw.internal/7; cat >&3; head -c 7 <&3'; echo
@@ -135,7 +137,7 @@ struct EgressJourney {
     switch how {
     case "policy":
       try await place.house.grant(
-        Place.grants.replacing(#""listen": 81, "allow": ["GET /**"]"#, with: #""listen": 81, "allow": []"#))
+        place.grants.replacing(#""listen": 81, "allow": ["GET /**"]"#, with: #""listen": 81, "allow": []"#))
     case "cancel": _ = try await house.tool.run(["cancel", job])
     case "timeout": break
     default: #expect(try await boss.run(["revoke", "job", job, "--mode", how, "--reason", "test"]).status == 0)
@@ -145,7 +147,7 @@ struct EgressJourney {
     print("egress cut by \(how): \(took)")
     #expect(took < .seconds(3 * patience))
     if how == "freeze" { _ = try await boss.run(["revocations", "lift", "job", job]) }
-    if how == "policy" { try await place.house.grant(Place.grants) }
+    if how == "policy" { try await place.house.grant(place.grants) }
     _ = try await house.tool.run(["cancel", job])
     _ = try await house.tool.wait(for: job) { $0["state"] == .string("finished") }
     let rules = try await place.house.ledger(job).compactMap { $0["rule"]?.string }
@@ -189,7 +191,7 @@ struct EgressJourney {
         place.upstream.path("ca.pem"),
       ], through: place.upstream.through)
     let silent = try Silence(of: house)
-    try await house.grant(Place.grants)
+    try await house.grant(place.grants)
     let marker = "/simple/silence-\(UUID().uuidString.prefix(8).lowercased())"
     let script = "while :; do curl -s -o /dev/null http://index.internal\(marker); sleep 0.2; done"
     let job = try await house.tool.enqueue(["--grant", "index", "--runtime", "bash", "--code", script])

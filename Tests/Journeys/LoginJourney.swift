@@ -62,7 +62,7 @@ struct LoginJourney {
     let (record, status) = try await place.house.tool.record(
       of: [
         "--grant", "ledger", "--runtime", "bash", "--code",
-        Self.ask + "\necho $PGPASSWORD; echo $PGPASSWORD > $CORDON_OUTPUT/x",
+        Self.ask + "\necho $PGPASSWORD; echo $PGPASSWORD > $CORDON_OUTPUT/x; echo $PGPASSWORD | rev > $CORDON_OUTPUT/y",
       ])
     let job = try #require(record["job"]?.string)
     let text = try await place.house.tool.run(["logs", job]).text
@@ -70,10 +70,16 @@ struct LoginJourney {
     #expect(
       text == "925\npermission denied for table salary\ncordon_job\noff\n[redacted:ledger]\n", "\(text)")
     #expect(try await place.roles().isEmpty)
-    // It was a real one, and is none any more.
-    let path = try #require(record["published"]?.string) + "/x"
-    let password = try String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)
+    #expect(record["quarantined"]?.array?.map { $0["reason"]?.string } == ["secret"])
+    // What a job spells in its own way is not found. It was a real one, and is none any more.
+    let path = try #require(record["published"]?.string) + "/y"
+    let spelled = try String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)
+    let password = String(spelled.reversed())
     #expect(password.utf8.count >= 32 && !"\(record)".contains(password))
+    let given = try await place.house.tool.run(["credentials", job, "--json"]).json().array
+    #expect(given?.map { $0["credential"]?.string } == ["ledger"] && given?.first?["kind"]?.string == "login")
+    #expect(given?.first?["alive"] == .bool(false) && given?.first?["ended_at"]?.string != nil)
+    #expect(given?.first?["version"]?.string?.hasPrefix("cordon_job_") == true && !"\(given ?? [])".contains(password))
     let ledger = try await place.house.tool.run(["egress", job])
     #expect(ledger.status == 0 && ledger.text.contains("ledger.internal:5432"), "\(ledger.stderr)")
   }
@@ -143,6 +149,9 @@ struct LoginJourney {
     await house.up.signal(SIGKILL)
     try await Task.sleep(for: .seconds(3))
     #expect(try await place.roles("cordon_second_").count == 1, "control: nobody has ended it yet")
+    let boss = Tool(url: house.superuser)
+    func live() async throws -> [JSONValue] { try await boss.run(["credentials", "--json"]).json().array ?? [] }
+    #expect(try await live().map { $0["version"]?.string } == place.roles("cordon_second_"))
     let next = try RunningTool(
       [
         "worker", "--data", house.directory.path + "/next", "--queue", "idle", "--lease", "2s", "--database",
@@ -156,6 +165,13 @@ struct LoginJourney {
       try await Task.sleep(for: .milliseconds(50))
     }
     #expect(left == 0, "\(next.stderr)")
+    // And whoever asks what can be used is told that it cannot.
+    var alive = try await live().count
+    for _ in 0..<300 where alive > 0 {
+      try await Task.sleep(for: .milliseconds(50))
+      alive = try await live().count
+    }
+    #expect(alive == 0, "\(next.stderr)")
     next.signal(SIGTERM)
     _ = try await next.answer()
     try house.stopPostgres()

@@ -39,7 +39,7 @@ struct TokenJourney {
 
   @Test("a token for whom the policy does not name is never made, and one that was made is used no more")
   func audiences() async throws {
-    let upstream = try Upstream(net: 98)
+    let upstream = try Upstream()
     let house = try await house(upstream)
     let get = "curl -sS http://index.internal/simple/"
     func seen(_ path: String) -> Bool { upstream.seen().contains("GET /simple/\(path) ") }
@@ -76,7 +76,7 @@ struct TokenJourney {
     "the service gets who asked, what runs and under which policy; the job never sees it; it is inactive once the attempt is over"
   )
   func token() async throws {
-    let upstream = try Upstream(net: 91)
+    let upstream = try Upstream()
     let house = try await house(upstream)
     try await house.put("audiences", #"["\#(Self.audience)"]"#)
     let (record, text, _) = try await house.run("curl -sS http://index.internal/simple/who", grants: ["index"])

@@ -66,7 +66,10 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
       select p.proname from pg_proc p where pronamespace = 'cordon'::regnamespace
         and proowner = 'cordon_reader'::regrole order by 1
       """)
-    #expect(bound == ["dead_letters", "egress", "job_state", "jobs", "logs", "record", "schedules", "visible_job"])
+    #expect(
+      bound == [
+        "credentials", "dead_letters", "egress", "job_state", "jobs", "logs", "record", "schedules", "visible_job",
+      ])
     let readable = try await admin(
       """
       select format('%s %s %s', c.relname, string_agg(p, ' '),
@@ -78,7 +81,8 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
       """)
     #expect(
       readable == [
-        "attempt select of_own_tenant", "blocked select of_own_tenant", "dead_letter select of_own_tenant",
+        "attempt select of_own_tenant", "blocked select of_own_tenant", "credential_given select of_own_tenant",
+        "dead_letter select of_own_tenant",
         "egress_line select of_own_tenant",
         "held select of_own_tenant", "job select of_own_tenant", "lane select of_own_tenant",
         "lease select of_own_tenant",
@@ -138,6 +142,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "claim: worker",
         "claim_begun: worker",
         "complete: worker",
+        "credentials: auditor operator producer",
         "dead_letters: auditor operator producer",
         "discard: operator producer",
         "due_schedules: worker",
@@ -151,6 +156,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "ensure_partitions: operator worker",
         "explain_policy: auditor operator",
         "fire_schedule: worker",
+        "give_credential: worker",
         "heartbeat: worker",
         "installed_version: auditor introspector operator producer worker",
         "jobs: auditor operator producer",
@@ -159,6 +165,9 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "limit_principal: operator",
         "limit_queue: operator",
         "limit_tenant: operator",
+        "live_credentials: auditor operator",
+        "logins_ended: worker",
+        "logins_left: worker",
         "logs: auditor operator producer",
         "parse_specification: producer",
         "parse_specifications: producer",
@@ -209,7 +218,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
     #expect(error.sqlState == "42501")
     #expect(try await worker.column("select cordon.ensure_partitions()::text") == ["0"])
     let boss = try await Member.make("cordon_operator")
-    #expect(try await boss.column("select cordon.ensure_partitions(5)::text") == ["4"])
+    #expect(try await boss.column("select cordon.ensure_partitions(5)::text") == ["5"])
   }
 
   @Test func recordedRowsCannotBeChanged() async throws {

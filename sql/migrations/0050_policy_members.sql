@@ -6,7 +6,7 @@
 --                            which kinds of inputs a job may name (absent is all there are, empty is none), and whether the kernel
 --                            runs programs and maps libraries that lie in /tmp (absent is exec)
 --   "retention": {"jobs": "90d", "logs": "30d"}
---                            how long at least the weeks stay that have jobs under this policy (0053); absent is no such bound
+--                            how long at least the weeks stay that have jobs under this policy (0051); absent is no such bound
 --   "credentials": ["index"] of a document that narrows alone: those that stay. In a whole document the grants name them, and a second
 --                            list could only disagree. A grant whose credential was taken away is gone: it is for what it is
 --                            authorised by, and the broker passes nothing on without.
