@@ -164,8 +164,8 @@ let package = Package(
     .executableTarget(
       name: "cordon",
       dependencies: [
-        "Broker", "Credentials", "Identity", "Jobs", "Policies", "Schedules", "Store", "Sandbox", "Kernel", "Postgres",
-        "Worker", "PrivateCluster",
+        "Broker", "Credentials", "Destinations", "Identity", "Jobs", "Policies", "Schedules", "Store", "Sandbox",
+        "Kernel", "Postgres", "Worker", "PrivateCluster",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),

@@ -150,7 +150,7 @@ public final class Broker: Sendable {
     guard !dialling.candidates.isEmpty else {
       let reasons = dialling.refused.prefix(4).joined(separator: ", ")
       throw Denial(
-        rule: "grant \"\(grant.name)\": no address of \(grant.host) may be dialled"
+        rule: grant.noAddress
           + (reasons.isEmpty ? ": it has none" : ": \(reasons), and allow_private lists no block around it"))
     }
     return dialling

@@ -1,5 +1,10 @@
 import Destinations
 
+extension Grant {
+  /// How the rule begins that denies what no address is left for.
+  var noAddress: String { "grant \"\(name)\": no address of \(host) may be dialled" }
+}
+
 /// Which addresses of a granted name may be dialled: a value, without I/O.
 ///
 /// The name was allowed by a person, its addresses by whoever answers for its zone. So every address is judged by itself, and only one
@@ -29,7 +34,7 @@ struct Dialling: Equatable, Sendable {
   }
 
   /// Nil where the address may be dialled.
-  private static func objection(to address: IPAddress, for grant: Grant, own: Set<IPAddress>) -> String? {
+  static func objection(to address: IPAddress, for grant: Grant, own: Set<IPAddress>) -> String? {
     let reach = AddressReach(address)
     switch reach {
     case .metadata:

@@ -84,11 +84,16 @@ struct EgressAccount: Sendable {
 
   private func check(_ amount: Int64, _ most: Int64, _ what: String, _ grant: Grant) throws(Denial) {
     guard amount <= most else {
-      throw Denial(rule: "grant \"\(grant.name)\": most.\(what) of \(most) is used up")
+      throw Denial(rule: grant.usedUp(what, most))
     }
   }
 }
 
+extension Grant {
+  /// The rule that denies what is beyond an amount of `most`.
+  func usedUp(_ what: String, _ most: Int64) -> String { "grant \"\(name)\": most.\(what) of \(most) is used up" }
+}
+
 extension Grant.Budget {
-  fileprivate static let none = Grant.Budget(sentBytes: 0, receivedBytes: 0, requests: 0, connections: 0)
+  static let none = Grant.Budget(sentBytes: 0, receivedBytes: 0, requests: 0, connections: 0)
 }

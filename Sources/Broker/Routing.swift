@@ -17,13 +17,17 @@ extension Grant {
     allow.first { $0.matches(method: head.method, target: head.target) }
   }
 
+  var allowedInWords: String {
+    let allowed = allow.isEmpty ? "nothing" : allow.prefix(8).map(\.description).joined(separator: ", ")
+    return "grant \"\(name)\" allows \(allowed)"
+  }
+
   /// - Parameter most: bytes that a body may have.
   func judge(_ head: RequestHead, most: Int) throws(Denial) {
     guard route(for: head) != nil else {
-      let allowed = allow.isEmpty ? "nothing" : allow.prefix(8).map(\.description).joined(separator: ", ")
       let query = head.path.utf8.count < head.target.utf8.count ? " with a query" : ""
       let path = LedgerLine.Subject.shortened(head.path)
-      throw Denial(rule: "grant \"\(name)\" allows \(allowed); \(head.method) \(path)\(query) matches none")
+      throw Denial(rule: "\(allowedInWords); \(head.method) \(path)\(query) matches none")
     }
     for field in head.fields where field.name.lowercased() == "expect" && field.value.lowercased() != "100-continue" {
       throw Denial(rule: "grant \"\(name)\": an Expect other than 100-continue", status: 400)

@@ -52,6 +52,8 @@ enum Query: String, CaseIterable {
   case policyDocument = "policy_document"
   case explainPolicy = "explain_policy"
   case simulatePolicy = "simulate_policy"
+  case pastEgress = "past_egress"
+  case trialDocument = "trial_document"
   case limitPrincipal = "limit_principal"
   case principals
   case revoke

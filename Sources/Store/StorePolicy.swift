@@ -69,7 +69,8 @@ extension Store {
     try await one(.explainPolicy, [Parameter(tenant), Parameter(queue), Parameter(specification)]).get("explanation")
   }
 
-  /// Which jobs of the past a document would have refused, had it been in force or bound there, as JSON text; operators only.
+  /// Which jobs of the past a document would have refused, or not have held, and what it would have given them less of, had it been in
+  /// force or bound there, as JSON text; operators only.
   /// - Parameters:
   ///   - seconds: how far to look back.
   ///   - most: jobs to look at, the newest first.
@@ -80,6 +81,53 @@ extension Store {
       .simulatePolicy,
       [Parameter(document), Parameter(tenant), Parameter(queue), Parameter(seconds), Parameter(most)]
     ).get("outcome")
+  }
+
+  /// A line of a past attempt's ledger, with what is needed to judge it again.
+  public struct PastEgress: Sendable, Equatable {
+    public let job: String
+    public let attempt: Int
+    public let seq: Int64
+    /// As it is chained.
+    public let line: String
+    public let tenant: String
+    public let queue: String
+    /// Names that the job asked for, as a JSON array.
+    public let grants: String
+    /// What the attempt ran under.
+    public let policy: Digest
+  }
+
+  /// Ledger lines of jobs that were enqueued since, the newest first; operators only.
+  /// - Parameters:
+  ///   - seconds: how far to look back.
+  ///   - before: the last line of the page before; nil for the first page.
+  ///   - most: 1 to 10000.
+  public func pastEgress(
+    tenant: String?, queue: String?, seconds: Double, before: PastEgress?, most: Int
+  ) async throws -> [PastEgress] {
+    let rows = try await all(
+      .pastEgress,
+      [
+        Parameter(seconds), Parameter(tenant), Parameter(queue), Parameter(before?.job), Parameter(before?.attempt),
+        Parameter(before?.seq), Parameter(most),
+      ])
+    return try rows.map { row in
+      PastEgress(
+        job: try row.get("job"), attempt: try row.get("attempt"), seq: try row.get("seq"), line: try row.get("line"),
+        tenant: try row.get("tenant"), queue: try row.get("queue"), grants: try row.get("grants"),
+        policy: try Self.digest(try row.get("policy")))
+    }
+  }
+
+  /// What would be in force for a tenant in a queue, were a document in force, or bound there, as JSON text; operators only.
+  public func trialDocument(
+    _ document: String, boundTo tenant: String?, queue: String?, ofTenant: String, ofQueue: String
+  ) async throws -> String {
+    try await one(
+      .trialDocument,
+      [Parameter(document), Parameter(tenant), Parameter(queue), Parameter(ofTenant), Parameter(ofQueue)]
+    ).get("document")
   }
 
   /// The policy in force; for workers, operators and auditors.

@@ -27,6 +27,12 @@ enum Terminal {
     write(Array((text + "\n").utf8), to: STDERR_FILENO)
   }
 
+  /// How far something has come, in the place of what was said before; nil wipes it. Only where stderr is a terminal.
+  static func progress(_ text: String?) {
+    guard errorIsTerminal else { return }
+    write(Array("\r\u{1B}[K\(text ?? "")".utf8), to: STDERR_FILENO)
+  }
+
   /// Job output: the very bytes into a file or pipe, escaped onto a terminal.
   static func jobBytes(_ bytes: [UInt8], to descriptor: Int32, raw: Bool = false) {
     let isTerminal = descriptor == STDOUT_FILENO ? outputIsTerminal : errorIsTerminal

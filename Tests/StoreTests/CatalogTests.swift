@@ -171,6 +171,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "logs: auditor operator producer",
         "parse_specification: producer",
         "parse_specifications: producer",
+        "past_egress: operator",
         "pause_schedule: operator producer",
         "policy_document: auditor operator",
         "policy_history: auditor operator",
@@ -206,6 +207,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "snooze: operator producer",
         "start: worker",
         "token_is_held: worker",
+        "trial_document: operator",
         "unbind_policy: operator",
         "workers: auditor operator",
       ])
