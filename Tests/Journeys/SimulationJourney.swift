@@ -74,9 +74,25 @@ struct SimulationJourney {
     // Nothing was bound by all that; now it is.
     let probe = "cp /usr/bin/true /tmp/t && if /tmp/t 2> /dev/null; then echo ran; else echo refused; fi"
     #expect(try await house.run(probe, grants: []).text == "ran\n")
-    let bound = try await boss.run(
-      ["policy", "bind", "--tenant", "local", "-"], stdin: Array(try JSONEncoder().encode(narrow)))
+    let written = """
+      version: 1
+      grants:
+        # One package is enough.
+        index:
+          allow: ["GET /simple/b"]
+        raw: {}
+      filesystem: {tmp: noexec}
+      """
+    let bound = try await boss.run(["policy", "bind", "--tenant", "local", "-"], stdin: Array(written.utf8))
     #expect(bound.status == 0, "\(bound.stderr)")
+    // Which line of which document took the route away, and which left the rest.
+    let explained = try await boss.run(["policy", "explain", "--tenant", "local"]).text.split(separator: "\n")
+    func decided(_ member: String, _ scope: String, _ line: Int) -> Bool {
+      explained.contains { $0.hasPrefix("\(member) ") && $0.contains(scope) && $0.hasSuffix(" \(line)") }
+    }
+    #expect(decided("grants.index.allow", "tenant local", 5), "\(explained)")
+    #expect(decided("filesystem.tmp", "tenant local", 7), "\(explained)")
+    #expect(decided("grants.index.port", "ceiling", 1), "\(explained)")
     #expect(try await house.run(probe, grants: []).text == "refused\n")
     let again = try await house.run("curl -sS http://index.internal/simple/a", grants: ["index"])
     #expect(again.text.contains("allows nothing"), "\(again.text)")

@@ -188,11 +188,15 @@ import Testing
     }
     let wide = try await boss.store.policyInForce()
     let narrow = try await PolicyTests.document(try await ceilings(["memory": .string("64MiB")]))
+    // When each change was settled, by the database's clock.
     let changes = Task {
+      var settled: [String] = []
       for turn in 0..<10 {
         _ = try await boss.store.setPolicy(turn.isMultiple(of: 2) ? narrow : wide.document)
+        settled += try await admin("select clock_timestamp()::text").compactMap { $0 }
         try await Task.sleep(for: .milliseconds(100))
       }
+      return settled
     }
     var begun = 0
     while true {
@@ -205,18 +209,21 @@ import Testing
         begun += try await worker.member.store.start(worker: worker.id, plain(claims)).count
       }
     }
-    try await changes.value
+    let settled = try await changes.value
     // Some were taken back, and claimed again.
     #expect(begun == 3_000)
-    // Each started row against what was in force when it began.
+    // Each row that started between a change and the next one, against what was in force then.
     let wrong = try await admin(
       """
       select l.job::text from cordon.lease l join cordon.job j on j.id = l.job
       left join cordon.narrowed n on n.job = l.job and n.attempt = l.attempt
-      cross join lateral (select f.digest from cordon.policy_in_force f where f.since <= l.started_at order by f.id desc limit 1) f
-      where f.digest <> $1 and n.policy is null and l.started_at - (
-        select max(f.since) from cordon.policy_in_force f where f.since <= l.started_at) > interval '50 ms'
-      """, [Parameter(wide.digest.description)])
+      join (
+        select f.digest, s.at, lead(f.since, 1, 'infinity') over (order by f.id) as until
+        from (select f.*, row_number() over (order by f.id) - 1 as turn from cordon.policy_in_force f) f
+        left join unnest($2::timestamptz[]) with ordinality s (at, turn) on s.turn = f.turn
+      ) f on l.started_at > f.at and l.started_at < f.until
+      where f.digest <> $1 and n.policy is null
+      """, [Parameter(wide.digest.description), Parameter(settled)])
     #expect(wrong == [])
   }
 }
