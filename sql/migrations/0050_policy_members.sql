@@ -190,8 +190,7 @@ select change_function(c.name, c.before, c.after) from (values
   end if;
   return reason;'),
   ('check_specification(text, jsonb, text, jsonb)', 'return effective_limits(base, asked -> ''limits'', document);',
-        E'if document ? ''filesystem'' then\n    perform check_sources(base, asked, document);\n  end if;
-  return effective_limits(base, asked -> ''limits'', document);'),
+        E'perform check_sources(base, asked, document);\n  return effective_limits(base, asked -> ''limits'', document);'),
   ('request_refusal(jsonb, text, jsonb)', 'when sqlstate = ''42501'' and field = ''grants'' then ''grants''',
         'when sqlstate = ''42501'' and field = ''grants'' then ''grants''
     when sqlstate = ''42501'' and (field = ''code'' or field like ''inputs.%'') then ''filesystem.inputs''')

@@ -164,3 +164,7 @@ grant execute on function past_egress(interval, text, text, uuid, int, bigint, i
 
 select pin_plans('past_egress(interval, text, text, uuid, int, bigint, int)');
 select pin_plans('simulate_policy(text, text, text, interval, int)');
+
+-- An enqueue asks for no kinds of inputs where the policy names none.
+select change_function('check_specification(text, jsonb, text, jsonb)', 'perform check_sources(base, asked, document);',
+  E'if document ? ''filesystem'' then\n    perform check_sources(base, asked, document);\n  end if;');
