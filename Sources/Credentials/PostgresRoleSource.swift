@@ -102,14 +102,12 @@ public actor PostgresRoleSource: CredentialSource {
     _ attempt: CredentialAttempt, _ terms: PostgresRoleTerms
   ) async throws(CredentialError) -> Secret {
     let role = PostgresRoleName(prefix: terms.prefix, token: attempt.token)
-    var random = SystemRandomNumberGenerator()
-    let password = Base64.encode(
-      (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &random) }, urlSafe: true, padded: false)
+    let password = LoginPassword()
     let time = attempt.deadline - .now
     guard time > .zero else { throw CredentialError(.forbidden, "the attempt's deadline has passed") }
     try await PostgresRoles.with(terms) { roles throws(CredentialError) in
       try await roles.make(role, password: password, for: time)
     }
-    return try Secret(Array("\(role):".utf8) + password, version: role.description)
+    return try Secret("\(role):\(password.text)", version: role.description)
   }
 }

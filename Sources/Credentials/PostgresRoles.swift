@@ -66,10 +66,8 @@ struct PostgresRoles: Sendable {
     }
   }
 
-  func make(_ role: PostgresRoleName, password: [UInt8], for time: Duration) async throws(CredentialError) {
-    var random = SystemRandomNumberGenerator()
-    let salt = (0..<16).map { _ in UInt8.random(in: .min ... .max, using: &random) }
-    let verifier = SCRAMVerifier.text(password: password, salt: salt)
+  func make(_ role: PostgresRoleName, password: LoginPassword, for time: Duration) async throws(CredentialError) {
+    let verifier = password.verifier()
     let seconds = Double(time.components.seconds) + Double(time.components.attoseconds) / 1e18
     do {
       try await run(PostgresRoleStatements.make, role, verifier: verifier, seconds: seconds)

@@ -40,23 +40,8 @@ final class GuardedDirectory {
     try GuardedFile.read(name, beneath: descriptor, shown: "\(path)/\(name)", most: most)
   }
 
-  /// Whoever reads it sees all of it or what was there before, also after a power cut.
   func write(_ bytes: [UInt8], to name: String) throws(FileProblem) {
-    let (shown, beside) = ("\(path)/\(name)", name + ".new")
-    unlinkat(descriptor, beside, 0)
-    let file = openat(descriptor, beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
-    guard file >= 0 else { throw FileProblem(shown, errno: errno) }
-    defer { close(file) }
-    var rest = bytes[...]
-    while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
-      if count < 0, errno == EINTR { continue }
-      guard count > 0 else { throw FileProblem(shown, errno: errno) }
-      rest = rest.dropFirst(count)
-    }
-    guard fsync(file) == 0, renameat(descriptor, beside, descriptor, name) == 0, fsync(descriptor) == 0 else {
-      throw FileProblem(shown, errno: errno)
-    }
+    try GuardedFile.write(bytes, to: name, beneath: descriptor, shown: "\(path)/\(name)")
   }
 
   func remove(_ name: String) throws(FileProblem) {
@@ -73,6 +58,66 @@ public enum GuardedFile {
     var bytes = try read(path, beneath: AT_FDCWD, shown: path, most: most)
     while let last = bytes.last, [9, 10, 13, 32].contains(last) { bytes.removeLast() }
     return bytes
+  }
+
+  /// Whether there is anything of that name.
+  public static func exists(_ path: String) -> Bool {
+    var status = stat()
+    return lstat(path, &status) == 0
+  }
+
+  /// Puts `bytes` in the place of what is there, for the owner alone to read.
+  public static func replace(_ path: String, with bytes: [UInt8]) throws(FileProblem) {
+    try inDirectory(of: path) { directory, name throws(FileProblem) in
+      try write(bytes, to: name, beneath: directory, shown: path)
+    }
+  }
+
+  /// Writes a file that is not there yet, for the owner alone to read.
+  public static func create(_ path: String, with bytes: [UInt8]) throws(FileProblem) {
+    try inDirectory(of: path) { directory, name throws(FileProblem) in
+      try put(bytes, into: name, beneath: directory, shown: path)
+    }
+  }
+
+  /// Whoever reads it sees all of it or what was there before, also after a power cut.
+  fileprivate static func write(
+    _ bytes: [UInt8], to name: String, beneath directory: Int32, shown: String
+  ) throws(FileProblem) {
+    let beside = name + ".new"
+    unlinkat(directory, beside, 0)
+    try put(bytes, into: beside, beneath: directory, shown: shown)
+    guard renameat(directory, beside, directory, name) == 0, fsync(directory) == 0 else {
+      throw FileProblem(shown, errno: errno)
+    }
+  }
+
+  private static func put(
+    _ bytes: [UInt8], into name: String, beneath directory: Int32, shown: String
+  ) throws(FileProblem) {
+    let file = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+    guard file >= 0 else { throw FileProblem(shown, errno: errno) }
+    defer { close(file) }
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else { throw FileProblem(shown, errno: errno) }
+      rest = rest.dropFirst(count)
+    }
+    guard fsync(file) == 0 else { throw FileProblem(shown, errno: errno) }
+  }
+
+  private static func inDirectory(
+    of path: String, _ body: (Int32, String) throws(FileProblem) -> Void
+  ) throws(FileProblem) {
+    let parts = path.split(separator: "/", omittingEmptySubsequences: true)
+    guard let name = parts.last else { throw FileProblem("\(path): is no path of a file", fix: "name a file") }
+    let parent = (path.hasPrefix("/") ? "/" : "./") + parts.dropLast().joined(separator: "/")
+    let directory = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard directory >= 0 else { throw FileProblem(parent, errno: errno) }
+    defer { close(directory) }
+    try body(directory, String(name))
   }
 
   static func read(_ name: String, beneath directory: Int32, shown: String, most: Int) throws(FileProblem) -> [UInt8] {

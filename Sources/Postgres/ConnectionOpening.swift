@@ -55,6 +55,10 @@ extension Connection {
     guard !settings.connectionString.utf8.contains(0), !settings.applicationName.utf8.contains(0) else {
       throw PostgresError(.settings, "connection settings hold a NUL character")
     }
+    let login = settings.login?()
+    guard login.map({ ($0.user + $0.password).utf8.contains(0) }) != true else {
+      throw PostgresError(.settings, "the login holds a NUL character")
+    }
     // `dbname` is expanded into all that the text names; what follows it overrides, what precedes it does not.
     let pairs =
       [
@@ -62,7 +66,7 @@ extension Connection {
         ("keepalives_interval", "\(probing)"),
         ("tcp_user_timeout", "\(settings.silenceLimit.components.seconds * 1_000)"),
         ("dbname", settings.connectionString), ("client_encoding", "UTF8"),
-      ] + (hosts?.options ?? [])
+      ] + (login.map { [("user", $0.user), ("password", $0.password)] } ?? []) + (hosts?.options ?? [])
     let started = withCStrings(pairs.map { $0.0 }) { keywords in
       withCStrings(pairs.map { $0.1 }) { values in PQconnectStartParams(keywords, values, 1) }
     }

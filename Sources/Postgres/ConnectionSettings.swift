@@ -13,12 +13,15 @@ public struct ConnectionSettings: Sendable {
   public var statementTimeout: Duration?
   /// How long the server may take to confirm a cancel request. Without confirmation the connection is given up.
   public var cancelGrace: Duration
+  /// Who connects, where that changes in the life of a pool: asked before each connect. It overrides the connection string, and
+  /// sessions that are open go on.
+  public var login: (@Sendable () -> Login)?
   /// Called on the connection's thread for every notice of the server. Notices are dropped without it.
   public var noticeHandler: (@Sendable (Notice) -> Void)?
 
   public init(
     _ connectionString: String, applicationName: String = "cordon", connectTimeout: Duration = .seconds(10),
-    statementTimeout: Duration? = nil, cancelGrace: Duration = .seconds(5),
+    statementTimeout: Duration? = nil, cancelGrace: Duration = .seconds(5), login: (@Sendable () -> Login)? = nil,
     noticeHandler: (@Sendable (Notice) -> Void)? = nil
   ) {
     self.connectionString = connectionString
@@ -26,7 +29,22 @@ public struct ConnectionSettings: Sendable {
     self.connectTimeout = connectTimeout
     self.statementTimeout = statementTimeout
     self.cancelGrace = cancelGrace
+    self.login = login
     self.noticeHandler = noticeHandler
+  }
+
+  /// A role and its password. The password is in no text that is made of it.
+  public struct Login: Sendable, Equatable, CustomStringConvertible, CustomReflectable {
+    public let user: String
+    public let password: String
+
+    public init(user: String, password: String) {
+      self.user = user
+      self.password = password
+    }
+
+    public var description: String { user }
+    public var customMirror: Mirror { Mirror(self, children: ["user": user]) }
   }
 
   /// Less than the floor would be the loss of a packet or two.
