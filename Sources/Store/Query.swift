@@ -87,6 +87,13 @@ enum Query: String, CaseIterable {
   case fireSchedule = "fire_schedule"
   case breakSchedule = "break_schedule"
   case ensureLogin = "ensure_login"
+  case enrolmentOwner = "enrolment_owner"
+  case createJoinToken = "create_join_token"
+  case joinTokens = "join_tokens"
+  case withdrawJoinToken = "withdraw_join_token"
+  case enrol
+  case renew
+  case reapLogins = "reap_logins"
 
   /// The file's text.
   var sql: String {

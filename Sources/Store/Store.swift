@@ -90,6 +90,8 @@ public struct Store: Sendable {
           [Parameter(migration.version), Parameter(migration.name), Parameter(migration.checksum.description)])
         try connection.execute(script: Query.migrationsEndRole.sql)
       }
+      // Not a migration: what this login may not, another one's `migrate` may.
+      try connection.execute(script: Query.enrolmentOwner.sql)
       return [from, carried.last?.version ?? 0]
     }
     return (versions[0], versions[1])

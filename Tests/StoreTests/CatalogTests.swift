@@ -5,7 +5,9 @@ import Testing
 
 @testable import Store
 
-private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "cordon_auditor", "cordon_introspector"]
+private let groups = [
+  "cordon_producer", "cordon_worker", "cordon_operator", "cordon_auditor", "cordon_introspector", "cordon_joiner",
+]
 
 /// What the catalog says about rights, enumerated rather than sampled: a table or function added later is covered.
 @Suite(.migrated) struct CatalogTests {
@@ -52,7 +54,8 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
     let loose = try await admin(
       """
       select p.oid::regprocedure::text from pg_proc p where pronamespace = 'cordon'::regnamespace and (
-        not prosecdef or proowner not in ('cordon_owner'::regrole, 'cordon_reader'::regrole)
+        not prosecdef
+        or proowner not in ('cordon_owner'::regrole, 'cordon_reader'::regrole, 'cordon_enroller'::regrole)
         or not coalesce(proconfig, '{}') @> array['search_path=cordon, pg_temp']
         or exists (select from aclexplode(coalesce(proacl, acldefault('f', proowner))) a where a.grantee = 0))
       """)
@@ -96,6 +99,32 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         select rolcanlogin or rolsuper or rolbypassrls or rolcreaterole
           or has_schema_privilege('cordon_reader', 'cordon', 'create') from pg_roles where rolname = 'cordon_reader'
         """) == ["f"])
+  }
+
+  /// Who can make logins cannot log in, is nobody's, and is reached by these alone.
+  @Test func whatMakesLoginsIsFixed() async throws {
+    let owned = try await admin(
+      """
+      select p.proname from pg_proc p where pronamespace = 'cordon'::regnamespace
+        and proowner = 'cordon_enroller'::regrole order by 1
+      """)
+    #expect(
+      owned == ["bar_login", "drop_login", "end_sessions", "group_of", "make_login", "own_login", "set_login"])
+    #expect(
+      try await admin(
+        """
+        select concat_ws(' ', rolcanlogin, rolsuper, rolbypassrls, rolcreaterole,
+          exists (select from pg_auth_members where roleid = r.oid),
+          has_schema_privilege(r.oid, 'cordon', 'create')) from pg_roles r where rolname = 'cordon_enroller'
+        """) == ["f f f t f f"])
+    #expect(
+      try await admin(
+        """
+        select c.relname from pg_class c
+        where c.relnamespace = 'cordon'::regnamespace and c.relkind in ('r', 'p', 'v')
+          and (c.relname = any (array['join_token', 'enrolment', 'principal', 'worker', 'job']))
+          and has_table_privilege('cordon_enroller', c.oid, 'select')
+        """) == [])
   }
 
   /// What the owner adds later is closed too, without a thought.
@@ -143,6 +172,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "claim_begun: worker",
         "complete: worker",
         "credentials: auditor operator producer",
+        "create_join_token: operator",
         "dead_letters: auditor operator producer",
         "discard: operator producer",
         "due_schedules: worker",
@@ -152,14 +182,16 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "enqueue: producer",
         "enqueue_job: producer",
         "enqueue_many: producer",
+        "enrol: joiner",
         "ensure_partitions: operator",
         "ensure_partitions: operator worker",
         "explain_policy: auditor operator",
         "fire_schedule: worker",
         "give_credential: worker",
         "heartbeat: worker",
-        "installed_version: auditor introspector operator producer worker",
+        "installed_version: auditor introspector joiner operator producer worker",
         "jobs: auditor operator producer",
+        "join_tokens: auditor operator",
         "lift_revocation: operator",
         "limit_lane: operator",
         "limit_principal: operator",
@@ -180,10 +212,12 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "queues: auditor operator",
         "read_blob: worker",
         "read_made: worker",
+        "reap_logins: operator worker",
         "record: auditor operator producer",
         "register_worker: worker",
         "release: worker",
         "remove_schedule: operator producer",
+        "renew: worker",
         "report_drained: worker",
         "report_egress: worker",
         "report_progress: worker",
@@ -209,6 +243,7 @@ private let groups = ["cordon_producer", "cordon_worker", "cordon_operator", "co
         "token_is_held: worker",
         "trial_document: operator",
         "unbind_policy: operator",
+        "withdraw_join_token: operator",
         "workers: auditor operator",
       ])
   }

@@ -71,10 +71,9 @@ import Testing
       #expect(heard.sqlState == "CD403", "\(heard)")
       let claimed = try await refusal { try await store.claim(worker: scene.worker.id, limit: 1) }
       #expect(claimed.sqlState == "CD403")
-      let late = try await refusal {
-        try await store.complete(worker: scene.worker.id, finished: [(scene.running, .succeeded())])
-      }
-      #expect(late.sqlState == "CD403")
+      let late = try await store.complete(worker: scene.worker.id, finished: [(scene.running, .succeeded())])
+      #expect(late[scene.running.job] == false)
+      #expect(try await admin("select attempt::text from cordon.audit where what = 'late'") == ["1"])
       let again = try await refusal {
         try await store.registerWorker(
           name: "w", host: "h", build: "b", queues: ["default"], slots: 1, leaseSeconds: 30)
@@ -339,28 +338,4 @@ import Testing
     #expect(try await admin("select frozen::text from cordon.lease") == ["false"])
     #expect(try await scene.worker.member.store.rescue(limit: 10) == 1)
   }
-}
-
-/// One session that can leave a transaction open.
-private struct Session {
-  let connection: Connection
-
-  init(_ role: String) async throws {
-    connection = try await Connection.connect(Database.current.settings(user: role))
-  }
-
-  /// Runs statements separated by semicolons; the first column of the last one.
-  @discardableResult func run(_ sql: String) async throws -> [String] {
-    var statements = sql.split(separator: ";").map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }
-    let last = statements.removeLast()
-    for statement in statements { try await connection.execute(script: statement) }
-    if last.hasPrefix("select") {
-      let rows = try await connection.query(Statement(name: last, sql: last), [])
-      return rows.compactMap { row in (try? row.get(at: 0, as: String?.self)) ?? nil }
-    }
-    try await connection.execute(script: last)
-    return []
-  }
-
-  func close() async { await connection.close() }
 }
