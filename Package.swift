@@ -282,7 +282,9 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: settings),
     .testTarget(name: "SandboxTests", dependencies: ["Jobs", "Kernel", "Sandbox", "TestKit"], swiftSettings: settings),
-    .testTarget(name: "WorkerTests", dependencies: ["Worker", "Jobs", "Store", "Sandbox"], swiftSettings: settings),
+    .testTarget(
+      name: "WorkerTests", dependencies: ["Credentials", "Identity", "Jobs", "Postgres", "Sandbox", "Store", "Worker"],
+      swiftSettings: settings),
     .testTarget(
       name: "Journeys",
       dependencies: ["TestKit", "Jobs", "Postgres", .product(name: "Crypto", package: "swift-crypto")],

@@ -27,9 +27,14 @@ public enum WorkerError: Error, CustomStringConvertible {
   case wardenIsGone
   /// An operator revoked this worker, or its role; in the database's words.
   case revoked(String)
+  /// The database lets this worker's login in no more; in its words.
+  case barred(String)
 
   public var description: String {
     switch self {
+    case .barred(let words):
+      "the database lets this worker in no more: \(words) (fix: cordon workers invite, remove the identity file, and "
+        + "start with --join TOKEN-FILE)"
     case .revoked(let words): "\(words) (fix: cordon revocations lift, by an operator)"
     case .wardenIsGone: "the warden ended while the worker served; what ran was given back (its stderr says why)"
     case .stoppedHolding(let finding):

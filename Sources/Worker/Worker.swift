@@ -67,8 +67,8 @@ public actor Worker {
   /// The control that stopped holding while the worker served.
   var broken: Finding?
   var wardenIsGone = false
-  /// The database's words, where an operator revoked this worker.
-  var revoked: String?
+  /// Where an operator revoked this worker, or its login is barred, in the database's words.
+  var revoked: WorkerError?
   var lastHeartbeat = ContinuousClock.now
   private var failurePause = Backoff(base: .seconds(1), ceiling: .seconds(30))
   private var pausedUntil = ContinuousClock.now
@@ -89,6 +89,9 @@ public actor Worker {
   static let changedMeanwhile = "40001"
   /// SQLSTATE of a worker that was revoked. What it holds is others'.
   static let revokedWorker = "CD403"
+
+  /// invalid_authorization_specification: who connects is no login any more. (A wrong password has a code of its own.)
+  static func isBarredLogin(_ error: PostgresError) -> Bool { error.kind == .connection && error.sqlState == "28000" }
 
   /// A claim that was answered within this is still ours: no attempt that its worker does not name is taken back sooner than
   /// 5 s after its claim (`cordon.heartbeat`).
@@ -162,7 +165,7 @@ public actor Worker {
     // Whoever supervises this process must see that it did not leave of its own will.
     if let broken { throw WorkerError.stoppedHolding(broken) }
     if wardenIsGone { throw WorkerError.wardenIsGone }
-    if let revoked { throw WorkerError.revoked(revoked) }
+    if let revoked { throw revoked }
   }
 
   /// Claims no more; attempts may finish within the drain timeout.
@@ -235,15 +238,19 @@ public actor Worker {
     do {
       try await register()
     } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
-      leaveRevoked(error)
+      leaveRevoked(.revoked(error.message))
     } catch {
       logger.warning("registering failed", metadata: ["error": "\(error)"])
     }
   }
 
-  func leaveRevoked(_ error: PostgresError) {
-    logger.error("revoked; ending what runs", metadata: ["error": "\(error.message)"])
-    revoked = error.message
+  /// The login of this worker is over for good: it ends what runs, which is others' by now, and leaves.
+  public func loginIsOver(_ words: String) { leaveRevoked(.barred(words)) }
+
+  func leaveRevoked(_ error: WorkerError) {
+    guard revoked == nil else { return }
+    logger.error("ending what runs", metadata: ["error": "\(error)"])
+    revoked = error
     stop(roster.abandonAll())
     leave()
   }

@@ -4,7 +4,7 @@ import Store
 // What a worker does for the queue besides its own jobs: any worker does it, and the database lets one of them have each turn.
 
 extension Worker {
-  /// Partitions are weeks; a worker that asks sooner would only be told again.
+  /// Partitions are weeks, and logins are kept for a day; a worker that asks sooner would only be told again.
   private static let retentionInterval = Duration.seconds(600)
 
   func rescue() async {
@@ -16,6 +16,8 @@ extension Worker {
         if retentionDue <= .now {
           let dropped = try await store.applyRetention()
           if !dropped.isEmpty { logger.notice("dropped what is kept no longer", metadata: ["what": "\(dropped)"]) }
+          let removed = try await store.reapLogins()
+          if !removed.isEmpty { logger.notice("removed logins that are over", metadata: ["roles": "\(removed)"]) }
           retentionDue = .now + Self.retentionInterval
         }
         let rescued = try await store.rescue(limit: 100)

@@ -32,7 +32,9 @@ extension Worker {
       } catch let error as PostgresError where error.sqlState == Self.unknownWorker {
         await registerAgain()
       } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
-        leaveRevoked(error)
+        leaveRevoked(.revoked(error.message))
+      } catch let error as PostgresError where Self.isBarredLogin(error) {
+        loginIsOver(error.message)
       } catch {
         if !Task.isCancelled { logger.warning("heartbeat failed", metadata: ["error": "\(error)"]) }
       }

@@ -49,6 +49,8 @@ struct Failure: Error, CustomStringConvertible {
       self.init(.usage, error.description)
     case let error as KeyRingProblem:
       self.init(.usage, error.description)
+    case let error as IdentityProblem:
+      self.init(.refused, error.description)
     case let error as FileProblem:
       self.init(.environment, error.description)
     case let error as SchemaError:

@@ -5,7 +5,8 @@ import Store
 
 struct Maintain: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Do once what workers do all the time: partitions, rescues, what is due, retention.",
+    abstract:
+      "Do once what workers do all the time: partitions, rescues, what is due, retention, logins that are over.",
     discussion: """
       For operators. Without a subcommand, it prints what it did. How long jobs and logs are kept is set by
       `cordon maintain keep`; nothing is dropped before that.
@@ -17,7 +18,7 @@ struct MaintainNow: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "now", abstract: "Do it once, and print what was done.")
 
   @OptionGroup var database: DatabaseOptions
-  @Flag(help: "Print {\"rescued\": …, \"dropped\": […]}.")
+  @Flag(help: "Print {\"rescued\": …, \"dropped\": […], \"logins\": […]}.")
   var json = false
 
   func run() async throws {
@@ -29,15 +30,18 @@ struct MaintainNow: AsyncParsableCommand {
         if more < 1_000 { break }
       }
       let dropped = try await store.applyRetention()
+      let logins = try await store.reapLogins()
       if json {
         let value = JSONValue.object([
           "rescued": .integer(Int64(rescued)), "dropped": .array(dropped.map { .string($0) }),
+          "logins": .array(logins.map { .string($0) }),
         ])
         Terminal.line(String(decoding: try JSONEncoder().encode(value), as: UTF8.self))
         return
       }
       Terminal.line("\(rescued) attempts of silent workers rescued")
       for name in dropped { Terminal.line("dropped \(name)") }
+      for role in logins { Terminal.line("removed the login \(role)") }
     }
   }
 }

@@ -1,5 +1,7 @@
 import ArgumentParser
 import Foundation
+import Postgres
+import Worker
 
 struct WorkerCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -17,13 +19,30 @@ struct WorkerCommand: AsyncParsableCommand {
   var data: String?
   @Option(help: "Approved directory that artifacts are published to. Default: DATA/artifacts.")
   var artifacts: String?
+  @Option(
+    help: ArgumentHelp(
+      "File with a join token, to enrol with where --identity is not there yet.",
+      discussion: "What --database says of a user is not heard then. Nobody else may read the file."))
+  var join: String?
+  @Option(help: "File that keeps this worker's login, which it makes and renews by itself. It must not be another's.")
+  var identity: String?
   @OptionGroup var options: WorkerOptions
+
+  func validate() throws {
+    if join != nil, identity == nil { throw ValidationError("--join: say with --identity where to keep what it makes") }
+  }
 
   func run() async throws {
     let signals = Signals()
     let data = Installation.absolute(data ?? Installation.defaultData)
+    var keeper: IdentityKeeper?
+    if let identity {
+      keeper = try await IdentityKeeper(
+        file: Installation.absolute(identity), token: join.map(Installation.absolute), name: options.shownName,
+        database: ConnectionSettings(database.connection, applicationName: "cordon worker"), logger: options.logger())
+    }
     try await options.serve(
       connection: database.connection, state: data + "/worker",
-      artifacts: artifacts.map(Installation.absolute) ?? data + "/artifacts", signals: signals)
+      artifacts: artifacts.map(Installation.absolute) ?? data + "/artifacts", signals: signals, identity: keeper)
   }
 }

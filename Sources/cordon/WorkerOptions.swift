@@ -129,6 +129,9 @@ struct WorkerOptions: ParsableArguments {
     return service
   }
 
+  /// What records call this worker.
+  var shownName: String { name ?? ProcessInfo.processInfo.hostName }
+
   private func readText(_ path: String, field: String) throws -> String {
     guard let data = FileManager.default.contents(atPath: path), let text = String(data: data, encoding: .utf8) else {
       throw Failure(.usage, "\(field): '\(path)' cannot be read as text")
@@ -140,9 +143,11 @@ struct WorkerOptions: ParsableArguments {
   /// - Parameters:
   ///   - state: directory for what the worker needs while attempts run.
   ///   - artifacts: the approved directory that outputs are published to.
+  ///   - identity: who this worker is; nil where `connection` says it.
   ///   - ready: called once the worker is about to serve.
   func serve(
-    connection: String, state: String, artifacts: String, signals: Signals, ready: @escaping () -> Void = {}
+    connection: String, state: String, artifacts: String, signals: Signals, identity: IdentityKeeper? = nil,
+    ready: @escaping () -> Void = {}
   ) async throws {
     // First: it takes variables out of the environment.
     let egress = try egressService()
@@ -152,16 +157,19 @@ struct WorkerOptions: ParsableArguments {
     let leaseSeconds = Double(TimeSpan(lease)!.milliseconds) / 1_000
     let pace = LeasePace(leaseSeconds: leaseSeconds)
     let configuration = WorkerConfiguration(
-      name: name ?? ProcessInfo.processInfo.hostName, host: ProcessInfo.processInfo.hostName,
+      name: shownName, host: ProcessInfo.processInfo.hostName,
       build: try Installation.buildDigest(warden: warden), slots: slots, queues: queues, approvedRoot: artifacts,
       inputRoot: inputRoot, leaseSeconds: leaseSeconds, drainTimeout: TimeSpan(drainTimeout)!.duration,
       heartbeatInterval: pace.heartbeatInterval, canaryInterval: TimeSpan(canaryInterval)!.duration)
     let settings = ConnectionSettings(
       connection, applicationName: "cordon worker", connectTimeout: pace.patience,
-      statementTimeout: pace.statementTimeout, cancelGrace: pace.cancelGrace)
+      statementTimeout: pace.statementTimeout, cancelGrace: pace.cancelGrace, login: identity?.login)
     // One for each attempt, which has one statement under way at most, and three for claim, heartbeat and rescue:
     // a heartbeat never waits behind attempts. Connections are opened when they are needed.
     let pool = Pool(settings, maximum: slots + 3, waitLimit: pace.patience)
+    // From here on: to prove that this host confines may take longer than half of a short life.
+    let keeping = identity.map { identity in Task { await identity.keep(Store(pool: pool)) } }
+    defer { keeping?.cancel() }
     do {
       let sandbox = try await Sandbox.start(
         SandboxConfiguration(
@@ -178,6 +186,10 @@ struct WorkerOptions: ParsableArguments {
           if count == 1 { await worker.drain() } else { await worker.leave() }
         }
       }
+      let keeper = keeping.map { keeping in
+        Task { if let why = await keeping.value { await worker.loginIsOver(why) } }
+      }
+      defer { keeper?.cancel() }
       ready()
       do {
         try await worker.run()

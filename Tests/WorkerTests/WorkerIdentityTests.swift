@@ -1,0 +1,133 @@
+import Credentials
+import Foundation
+import Identity
+import Postgres
+import Testing
+
+@testable import Worker
+
+/// What a worker knows of its own login, whatever answer is lost.
+@Suite("A worker's identity") struct WorkerIdentityTests {
+  private static let role = "cordon_join_0123456789abcdef"
+
+  private func enrolled() throws -> WorkerIdentity {
+    var identity = WorkerIdentity(
+      becoming: try #require(JoinToken(role: Self.role, password: LoginPassword())), password: LoginPassword())
+    identity.enrolled()
+    return identity
+  }
+
+  @Test("a token is what its text says, and names whom it makes")
+  func token() throws {
+    let token = try #require(JoinToken(role: Self.role, password: LoginPassword()))
+    let read = try #require(JoinToken(token.text))
+    #expect(read.text == token.text && token.text.hasPrefix("cordon-join_0123456789abcdef_"))
+    #expect(read.login.user == Self.role && read.login.password == token.password.text)
+    #expect(read.worker == "cordon_worker_0123456789abcdef")
+  }
+
+  @Test(
+    "what is no token is none",
+    arguments: [
+      "", "cordon-join_", "cordon-join_0123456789abcdef_", "cordon-join_0123456789abcdef_short",
+      "cordon-join_0123456789abcdeF_" + String(repeating: "a", count: 43),
+      "cordon-join_0123456789abcde_" + String(repeating: "a", count: 43),
+      "cordon-join_0123456789abcdef_" + String(repeating: "a", count: 44),
+      "cordon-join_0123456789abcdef_" + String(repeating: "a", count: 42) + "'",
+      "cordon-join_\u{E9}123456789abcde_" + String(repeating: "a", count: 43),
+    ])
+  func noToken(_ text: String) { #expect(JoinToken(text) == nil) }
+
+  @Test("a login of another kind makes no token", arguments: ["cordon_worker_0123456789abcdef", "postgres", ""])
+  func otherRole(_ role: String) { #expect(JoinToken(role: role, password: LoginPassword()) == nil) }
+
+  @Test("two passwords differ, and a verifier holds neither it nor another's salt")
+  func passwords() {
+    let (one, other) = (LoginPassword(), LoginPassword())
+    #expect(one.text != other.text && LoginPassword(one.text) != nil)
+    #expect(!one.verifier().contains(one.text) && one.verifier() != one.verifier())
+  }
+
+  @Test("a password counts once the database has confirmed it, and no sooner")
+  func confirmed() throws {
+    var identity = try enrolled()
+    let before = identity.login
+    let next = identity.renewing(with: LoginPassword())
+    #expect(identity.login == before)
+    identity.renewed()
+    #expect(identity.login.password == next.text && identity.login.user == before.user)
+  }
+
+  @Test("a renewal whose answer was lost asks for the same again, and either password is tried")
+  func lostAnswer() throws {
+    var identity = try enrolled()
+    let before = identity.login.password
+    let next = identity.renewing(with: LoginPassword())
+    #expect(identity.renewing(with: LoginPassword()).text == next.text)
+    // A process that died here knows as much from its file.
+    var again = try JSONDecoder().decode(WorkerIdentity.self, from: try JSONEncoder().encode(identity))
+    #expect(again == identity && again.login.password == before)
+    for password in [next.text, before, next.text] {
+      let isAnother = again.wasRefused()
+      #expect(isAnother && again.login.password == password)
+    }
+    again.renewed()
+    #expect(again.login.password == next.text && again.isEnrolled)
+    let isAnother = again.wasRefused()
+    #expect(!isAnother, "there is one, and it was refused")
+  }
+
+  @Test("who did not hear that it enrolled is enrolled by its first renewal")
+  func unheard() throws {
+    var identity = WorkerIdentity(
+      becoming: try #require(JoinToken(role: Self.role, password: LoginPassword())), password: LoginPassword())
+    let asked = try #require(identity.enrolling)
+    #expect(!identity.isEnrolled && identity.login.password == asked.text)
+    _ = identity.renewing(with: LoginPassword())
+    identity.renewed()
+    #expect(identity.isEnrolled)
+  }
+
+  @Test(
+    "half of a life is left to try again, by a clock that counts from before it was asked",
+    arguments: [5, 20, 3_600, 604_800.0])
+  func pace(seconds: Double) {
+    let asked = ContinuousClock.now
+    let pace = IdentityPace(asked: asked, seconds: seconds)
+    #expect(pace.renewal - asked == .seconds(seconds / 2) && pace.end - asked == .seconds(seconds))
+    #expect((pace.end - pace.renewal) / pace.pause >= 9, "several tries fit")
+    #expect((.milliseconds(200) ... .seconds(30)).contains(pace.pause))
+  }
+
+  @Test("the file is its owner's alone, whole, and no other's")
+  func file() throws {
+    let directory = FileManager.default.temporaryDirectory.appending(path: "cordon-identity-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
+    defer { try? FileManager.default.removeItem(at: directory) }
+    let file = IdentityFile(path: directory.path + "/identity")
+    #expect(try file.read() == nil)
+    var identity = try enrolled()
+    try file.write(identity)
+    #expect(try file.read() == identity)
+    #expect(try FileManager.default.attributesOfItem(atPath: file.path)[.posixPermissions] as? Int == 0o600)
+    _ = identity.renewing(with: LoginPassword())
+    try file.write(identity)
+    #expect(try file.read() == identity)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["identity"])
+
+    chmod(file.path, 0o640)
+    let open = #expect(throws: FileProblem.self) { try file.read() }
+    #expect(open?.description.contains("chmod 0600") == true)
+    chmod(file.path, 0o600)
+    try Data("{}".utf8).write(to: URL(fileURLWithPath: file.path))
+    let empty = #expect(throws: IdentityProblem.self) { try file.read() }
+    #expect(empty?.description.contains("--join") == true)
+    try FileManager.default.removeItem(atPath: file.path)
+    symlink("/etc/hostname", file.path)
+    #expect(throws: FileProblem.self) { try file.read() }
+    // A new file in the link's place, and not behind it.
+    try file.write(identity)
+    #expect(try file.read() == identity)
+    #expect(throws: FileProblem.self) { try GuardedFile.create(file.path, with: [1]) }
+  }
+}
