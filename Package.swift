@@ -278,7 +278,8 @@ let package = Package(
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "PrivateCluster", "TestKit"], swiftSettings: settings),
     .testTarget(
-      name: "StoreTests", dependencies: ["Jobs", "Policies", "Schedules", "Postgres", "Store", "TestKit"],
+      name: "StoreTests",
+      dependencies: ["Jobs", "Policies", "Postgres", "PrivateCluster", "Schedules", "Store", "TestKit"],
       swiftSettings: settings),
     .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: settings),
     .testTarget(name: "SandboxTests", dependencies: ["Jobs", "Kernel", "Sandbox", "TestKit"], swiftSettings: settings),

@@ -60,6 +60,26 @@ public enum GuardedFile {
     return bytes
   }
 
+  /// A file that is there to be held by one process at a time. It stays, because removing it would let two hold two.
+  public final class Lock: Sendable {
+    private let descriptor: Int32
+
+    /// - Throws: `FileProblem` where another process, or this one, holds it.
+    public init(_ path: String) throws(FileProblem) {
+      descriptor = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0o600)
+      guard descriptor >= 0 else { throw FileProblem(path, errno: errno) }
+      guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+        let code = errno
+        close(descriptor)
+        throw code == EWOULDBLOCK
+          ? FileProblem("\(path): is held by another process", fix: "give each its own file")
+          : FileProblem(path, errno: code)
+      }
+    }
+
+    deinit { close(descriptor) }
+  }
+
   /// Whether there is anything of that name.
   public static func exists(_ path: String) -> Bool {
     var status = stat()

@@ -25,8 +25,8 @@ public enum WorkerError: Error, CustomStringConvertible {
   case stoppedHolding(Finding)
   /// The warden died while the worker served.
   case wardenIsGone
-  /// An operator revoked this worker, or its role; in the database's words.
-  case revoked(String)
+  /// An operator revoked this worker, or its role, or its time is over; in the database's words.
+  case revoked(String, fix: String?)
   /// The database lets this worker's login in no more; in its words.
   case barred(String)
 
@@ -35,7 +35,7 @@ public enum WorkerError: Error, CustomStringConvertible {
     case .barred(let words):
       "the database lets this worker in no more: \(words) (fix: cordon workers invite, remove the identity file, and "
         + "start with --join TOKEN-FILE)"
-    case .revoked(let words): "\(words) (fix: cordon revocations lift, by an operator)"
+    case .revoked(let words, let fix): "\(words) (fix: \(fix ?? "cordon revocations lift, by an operator"))"
     case .wardenIsGone: "the warden ended while the worker served; what ran was given back (its stderr says why)"
     case .stoppedHolding(let finding):
       "a control stopped holding while the worker served, which has drained: \(finding.line)"

@@ -56,7 +56,7 @@ public actor IdentityKeeper {
   public init(
     file path: String, token: String?, name: String, database: ConnectionSettings, logger: Logger
   ) async throws {
-    file = IdentityFile(path: path)
+    file = try IdentityFile(path: path)
     self.logger = logger
     let known = try file.read()
     var joining: JoinToken?
@@ -207,9 +207,17 @@ public struct IdentityProblem: Error, Equatable, CustomStringConvertible {
   }
 }
 
-/// Where an identity lies: readable by its owner alone, and always whole.
+/// Where an identity lies: readable by its owner alone, always whole, and one worker's.
 struct IdentityFile {
   let path: String
+  /// Beside it, because the file itself is replaced; held while this value or a copy of it is there.
+  private let lock: GuardedFile.Lock
+
+  /// - Throws: where another worker has it: two that renew one login take it from each other.
+  init(path: String) throws(FileProblem) {
+    self.path = path
+    lock = try GuardedFile.Lock(path + ".lock")
+  }
 
   /// Nil where there is none.
   func read() throws -> WorkerIdentity? {

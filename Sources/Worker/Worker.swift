@@ -238,7 +238,7 @@ public actor Worker {
     do {
       try await register()
     } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
-      leaveRevoked(.revoked(error.message))
+      leaveRevoked(.revoked(error.message, fix: error.hint))
     } catch {
       logger.warning("registering failed", metadata: ["error": "\(error)"])
     }

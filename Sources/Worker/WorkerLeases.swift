@@ -32,7 +32,7 @@ extension Worker {
       } catch let error as PostgresError where error.sqlState == Self.unknownWorker {
         await registerAgain()
       } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
-        leaveRevoked(.revoked(error.message))
+        leaveRevoked(.revoked(error.message, fix: error.hint))
       } catch let error as PostgresError where Self.isBarredLogin(error) {
         loginIsOver(error.message)
       } catch {

@@ -1,5 +1,6 @@
 import Glibc
 import PrivateCluster
+import Synchronization
 import TestKit
 import Testing
 
@@ -21,6 +22,27 @@ private let name = Statement(name: "name", sql: "SELECT current_database() AS na
     let error = try await failure { _ = try await Connection.connect(ConnectionSettings(text)) }
     #expect(error.kind == .connection)
     #expect(error.message.contains("read-only"))
+  }
+
+  /// Whoever the text names; and who it is by then, each time.
+  @Test func aLoginOverridesTheTextAndIsAskedForAnew() async throws {
+    let database = Database.current
+    let roles = [try await database.makeRole(), try await database.makeRole()]
+    let next = Mutex(roles[0])
+    let login = { @Sendable in ConnectionSettings.Login(user: next.withLock { $0 }, password: "it is not asked for") }
+    let pool = Pool(ConnectionSettings(database.url(), login: login), maximum: 2)
+    let seen: [String] = try await pool.withConnection { first in
+      let before: String = try await first.query(name)[0].get("role")
+      next.withLock { $0 = roles[1] }
+      let beside: String = try await pool.withConnection { try await $0.query(name)[0].get("role") }
+      return [before, beside, try await first.query(name)[0].get("role")]
+    }
+    #expect(seen == [roles[0], roles[1], roles[0]], "an open session goes on")
+    await pool.close()
+    #expect(!"\(login()) \(String(reflecting: login()))".contains("asked"))
+    let settings = ConnectionSettings("", login: { .init(user: "a\0b", password: "") })
+    let error = try await failure { _ = try await Connection.connect(settings) }
+    #expect(error.kind == .settings)
   }
 
   @Test func aServiceFileIsRead() async throws {

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Jobs
 import Postgres
+import PrivateCluster
 import TestKit
 import Testing
 
@@ -398,6 +399,43 @@ private func verifier(_ salt: Character = "A") -> String {
     #expect(ContinuousClock.now - began < .seconds(10).patiently)
     #expect(try await facts(scene.member) == "f f f f f f")
     await session.close()
+  }
+
+  @Test("a session that outlives its identity is ended, once there has been time for what it still had to say")
+  func outlived() async throws {
+    let member = try await enrol(try await invite())
+    let session = try await Session(member.role)
+    let boss = try await Member.make("cordon_operator")
+    try await expire(member, seconds: -60)
+    #expect(try await boss.store.reapLogins() == [])
+    #expect(try await session.run("select 1::text") == ["1"])
+    try await expire(member, seconds: -660)
+    #expect(try await boss.store.reapLogins() == [])
+    await #expect(throws: PostgresError.self) { try await session.run("select 1::text") }
+  }
+
+  @Test("of two databases on one server neither touches the other's logins")
+  func twoDatabases() async throws {
+    let cluster = Database.current.cluster
+    let name = "\(Database.current.name)_second"
+    try await cluster.createDatabase(name)
+    let pool = Pool(ConnectionSettings(cluster.url(database: name, user: "postgres")), maximum: 1)
+    let second = Store(pool: pool)
+    _ = try await second.migrate()
+    let member = try await enrol(try await invite())
+    _ = try await pool.query(
+      Statement(
+        name: "mine",
+        sql: "insert into cordon.enrolment (role, name, token, life) values ('postgres', 'x', 'y', '1 s') returning 1"))
+    #expect(try await second.revoke(.worker, "rack-7", mode: .kill, reason: "r").killed == 0)
+    #expect(try await second.revoke(.principal, member.role, mode: .kill, reason: "r").killed == 0)
+    #expect(try await second.reapLogins() == [])
+    #expect(try await facts(member) == "t f f f f f cordon_worker")
+    // Nor a login that was not made for a worker, whatever a row says.
+    let error = try await refusal { try await second.revoke(.worker, "x", mode: .kill, reason: "r") }
+    #expect(error.sqlState == "42501" && error.message.contains("was not made for a worker"), "\(error)")
+    await pool.close()
+    try await cluster.dropDatabase(name)
   }
 
   @Test("a day after their end logins are removed, but for one whose worker holds a lease")

@@ -104,7 +104,9 @@ import Testing
     let directory = FileManager.default.temporaryDirectory.appending(path: "cordon-identity-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
     defer { try? FileManager.default.removeItem(at: directory) }
-    let file = IdentityFile(path: directory.path + "/identity")
+    let file = try IdentityFile(path: directory.path + "/identity")
+    let second = #expect(throws: FileProblem.self) { try IdentityFile(path: file.path) }
+    #expect(second?.description.contains("each its own") == true)
     #expect(try file.read() == nil)
     var identity = try enrolled()
     try file.write(identity)
@@ -113,7 +115,9 @@ import Testing
     _ = identity.renewing(with: LoginPassword())
     try file.write(identity)
     #expect(try file.read() == identity)
-    #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["identity"])
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: directory.path)
+        .sorted() == ["identity", "identity.lock"])
 
     chmod(file.path, 0o640)
     let open = #expect(throws: FileProblem.self) { try file.read() }

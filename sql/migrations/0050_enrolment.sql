@@ -10,10 +10,10 @@
 --
 -- No password reaches the server, so no log, view or backup of it has one.
 --
--- Whoever has CREATEROLE can, in PostgreSQL 15, become anybody but a superuser. So nobody logs in with it: a few functions with fixed bodies
--- belong to `cordon_enroller`, who cannot log in and has no members, and who is known by them alone. They make the names they use, or
--- look that it is one of those. Migrating hands them over where it may make that role (`sql/statements/enrolment_owner.sql`); where it may
--- not, they belong to `cordon_owner`, which can make no role, and refuse with the fix.
+-- Whoever has CREATEROLE can, in PostgreSQL 15, become anybody but a superuser. So nobody logs in with it: a few functions with fixed
+-- bodies belong to `cordon_enroller`, who cannot log in and has no members. They make the names they use, or see to it that it is one
+-- of those. Migrating hands them over where it may make that role (`sql/statements/enrolment_owner.sql`); where it may not, they stay
+-- `cordon_owner`'s, which can make no role, and refuse with the fix.
 --
 -- Roles are the cluster's and rows are the database's. Names are random, and what is removed is what this database's rows name.
 
@@ -277,8 +277,8 @@ begin
 end
 $$;
 
--- Bars the logins of what is killed, and ends the sessions of all that are barred. Sessions are ended first, so that none of theirs
--- keeps this waiting, and once more by whoever looks next: one may have come in before the commit of the bar.
+-- Bars the logins of what is killed, and ends the sessions of all that are barred or have expired a while ago. Sessions are ended first,
+-- so that none of theirs keeps this waiting, and once more by whoever looks next: one may have come in before the commit of the bar.
 create function bar_revoked_logins() returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp set lock_timeout = '500ms' as $$
 #variable_conflict use_column
@@ -297,13 +297,19 @@ begin
       null;
     end;
   end loop;
-  perform end_sessions(n.role) from enrolment n where n.barred_at is not null;
+  -- Who has expired has had the time to say what it still had to.
+  perform end_sessions(n.role) from enrolment n left join principal p on p.role = n.role
+  where n.barred_at is not null or p.expires_at < clock_timestamp() - interval '10 minutes';
 end
 $$;
 
-select change_function('enforce_revocations(bigint)', c.before, c.after) from (values
-  (E'    end;\n  end loop;\nend\n', E'    end;\n  end loop;\n  if only_worker is null then\n    perform bar_revoked_logins();\n  end if;\nend\n')
-) c (before, after);
+select change_function('enforce_revocations(bigint)', E'    end;\n  end loop;\nend\n', E'    end;
+  end loop;
+  if only_worker is null then
+    perform bar_revoked_logins();
+  end if;
+end
+');
 select change_function('revoke(text, text, text, text)', 'when ''worker'' then exists (select from worker w where w.name',
   'when ''worker'' then exists (select from enrolment e where e.name = revoke.target)
       or exists (select from worker w where w.name');

@@ -49,7 +49,7 @@ begin
         coalesce(own_worker.id::text, 'null')), 'register again');
     elsif not even_barred then
       perform refuse('CD403', 'worker', format('the identity of role %s has expired', shown(session_user::text)),
-        'enrol anew: cordon workers invite');
+        'give it more time: cordon principals limit, or have it enrol anew: cordon workers invite');
     end if;
     return null;
   end if;
