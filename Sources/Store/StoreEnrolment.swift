@@ -1,7 +1,7 @@
 import FoundationEssentials
 import Postgres
 
-// How workers come to their logins (sql/migrations/0050_enrolment.sql). What is sent of a password is its SCRAM verifier.
+// How workers come to their logins (sql/migrations/0055_enrolment.sql). What is sent of a password is its SCRAM verifier.
 extension Store {
   /// Makes a login that may enrol one worker; operators only.
   /// - Parameters:

@@ -16,7 +16,7 @@ struct SimulationJourney {
 
   @Test("what the broker decided would be decided otherwise, both ways; then it is, and /tmp is as the document says")
   func tried() async throws {
-    let upstream = try Upstream(net: 101)
+    let upstream = try Upstream()
     let house = try await House(
       slots: 1, options: ["--egress-trust", upstream.path("ca.pem")], through: upstream.through)
     let boss = Tool(url: house.superuser)

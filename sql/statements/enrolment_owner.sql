@@ -1,4 +1,4 @@
--- Gives the functions of 0050 that make logins to `cordon_enroller`, in as far as this session may; run by every `cordon migrate`, so that
+-- Gives the functions of 0055 that make logins to `cordon_enroller`, in as far as this session may; run by every `cordon migrate`, so that
 -- a superuser's heals what another one's could not. Nothing of it fails: without it those functions refuse, and say this fix.
 do $$
 declare
