@@ -174,27 +174,47 @@ struct EnrolmentJourney {
     try await place.house.close()
   }
 
-  @Test("one that did not hear that it was enrolled is, by the same token")
+  /// What a worker's file says where it died between two steps: of what it has asked for it has heard no answer.
+  private enum Memory: CaseIterable {
+    case none, enrolmentUnheard, renewalUnheard
+
+    func damage(_ file: inout [String: JSONValue]) {
+      switch self {
+      case .none: break
+      case .enrolmentUnheard: file["isEnrolled"] = .bool(false)
+      case .renewalUnheard:
+        file["next"] = file["password"]
+        file["password"] = .string(String(repeating: "a", count: 43))
+      }
+    }
+  }
+
+  @Test("one that did not hear that it was enrolled, or renewed, comes in by the same files")
   func unheard() async throws {
     let place = try await Place()
     let tool = place.tool
     #expect(try await place.invite("token", life: 600).status == 0)
-    for heard in [true, false] {
-      if !heard {
-        let file = place.path("identity")
-        let text = try String(contentsOfFile: file, encoding: .utf8)
-        let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: file))
+    for memory in Memory.allCases {
+      let file = URL(fileURLWithPath: place.path("identity"))
+      if memory != .none {
+        var identity = try #require(
+          try JSONDecoder().decode(JSONValue.self, from: try Data(contentsOf: file)).object)
+        memory.damage(&identity)
+        let handle = try FileHandle(forWritingTo: file)
         try handle.truncate(atOffset: 0)
-        try handle.write(contentsOf: Data(text.replacing("\"isEnrolled\":true", with: "\"isEnrolled\":false").utf8))
+        try handle.write(contentsOf: try JSONEncoder().encode(JSONValue.object(identity)))
         try handle.close()
-        #expect(try String(contentsOfFile: file, encoding: .utf8).contains("\"isEnrolled\":false"))
       }
       let worker = try place.worker("rack-7", token: "token", identity: "identity")
       let job = try await tool.enqueue(["--queue", "fleet", "--", "/usr/bin/true"])
       _ = try await tool.wait(for: job, limit: .seconds(90)) { $0["state"] == .string("finished") }
+      // Another one of the same files is refused while it runs.
+      let second = try await place.worker("rack-8", token: "token", identity: "identity").answer()
+      #expect(second.status == 3 && second.stderr.contains("is held by another process"), "\(second.stderr)")
       worker.signal(SIGTERM)
       #expect(try await worker.answer().status == 0, "\(worker.stderr)")
     }
+    #expect(try await place.tool.run(["workers", "invitations", "--json"]).json().array?.count == 1)
     // A token that nobody used is taken back.
     let open = try await tool.run(["workers", "invite", "--json"]).json()
     let role = try #require(open["role"]?.string)

@@ -377,6 +377,17 @@ private func verifier(_ salt: Character = "A") -> String {
     await again.pool.close()
   }
 
+  @Test("a revoked name enrols nobody, and its token is good when it is lifted")
+  func revokedName() async throws {
+    let boss = try await Member.make("cordon_operator")
+    _ = try await boss.store.revoke(.worker, "rack-7", mode: .drain, reason: "r")
+    let token = try await invite()
+    let error = try await refusal { try await enrol(token) }
+    #expect(error.sqlState == "CD403" && error.message.contains("is revoked"), "\(error)")
+    #expect(try await boss.store.liftRevocation(.worker, "rack-7", reason: ""))
+    _ = try await enrol(token)
+  }
+
   @Test("a worker that is drained keeps its login for what runs")
   func drained() async throws {
     let scene = try await scene()

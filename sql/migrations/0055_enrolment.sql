@@ -225,6 +225,9 @@ begin
       iso(coalesce(token.used_at, token.withdrawn_at, token.expires_at))), 'ask an operator for another: cordon workers invite');
   elsif not coalesce(octet_length(enrol.name) between 1 and 128, false) then
     perform refuse('22023', 'name', 'has 1 to 128 bytes');
+  elsif exists (select from revoked r where r.kind = 'worker' and r.target = enrol.name) then
+    -- It would be barred by the next look; so the token is good still.
+    perform refuse('CD403', 'name', shown(enrol.name) || ' is revoked', 'take another name, or lift it: cordon revocations lift');
   end if;
   expires_at := clock_timestamp() + token.life;
   seconds := extract(epoch from token.life);
