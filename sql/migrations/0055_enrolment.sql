@@ -6,7 +6,7 @@
 --   used, its login is barred, and there is a login of `cordon_worker` with a principal of the token's tenant and queues, for the token's
 --   life. Its name ends as the token's does, so a worker that did not hear the answer knows whom it has become.
 --   Before its life is over the worker calls `renew` with another verifier. From then on the password before it opens no session.
---   What is used, withdrawn or expired is removed a day later by `reap_logins`, which workers call; until then it can be looked at.
+--   How identities end is in 0051.
 --
 -- No password reaches the server, so no log, view or backup of it has one.
 --
@@ -280,43 +280,6 @@ begin
 end
 $$;
 
--- Bars the logins of what is killed, and ends the sessions of all that are barred or have expired a while ago. Sessions are ended first,
--- so that none of theirs keeps this waiting, and once more by whoever looks next: one may have come in before the commit of the bar.
-create function bar_revoked_logins() returns void
-language plpgsql volatile security definer set search_path = cordon, pg_temp set lock_timeout = '500ms' as $$
-#variable_conflict use_column
-declare
-  e record;
-begin
-  for e in select r.role, r.reason from revoked_enrolments() r join enrolment n on n.role = r.role where n.barred_at is null loop
-    begin
-      perform end_sessions(e.role);
-      update enrolment n set barred_at = clock_timestamp() where n.role = e.role;
-      update principal p set expires_at = least(p.expires_at, clock_timestamp()) where p.role = e.role;
-      perform bar_login(e.role);
-      insert into audit (what, detail) values ('identity_barred', jsonb_build_object('role', e.role, 'reason', e.reason));
-    exception when lock_not_available or internal_error then
-      -- internal_error is "tuple concurrently updated": it renews at this moment. The next look finds it.
-      null;
-    end;
-  end loop;
-  -- Who has expired has had the time to say what it still had to.
-  perform end_sessions(n.role) from enrolment n left join principal p on p.role = n.role
-  where n.barred_at is not null or p.expires_at < clock_timestamp() - interval '10 minutes';
-end
-$$;
-
-select change_function('enforce_revocations(bigint)', E'    end;\n  end loop;\nend\n', E'    end;
-  end loop;
-  if only_worker is null then
-    perform bar_revoked_logins();
-  end if;
-end
-');
-select change_function('revoke(text, text, text, text)', 'when ''worker'' then exists (select from worker w where w.name',
-  'when ''worker'' then exists (select from enrolment e where e.name = revoke.target)
-      or exists (select from worker w where w.name');
-
 -- Takes a token back that nobody has used.
 create function withdraw_join_token(role text) returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp set lock_timeout = '5s' as $$
@@ -361,48 +324,8 @@ $$;
 select change_function('workers()', '''state'', case', '''enrolled'', exists (select from enrolment e where e.role = w.role),
     ''identity_expires_at'', (select iso(p.expires_at) from principal p where p.role = w.role), ''state'', case');
 
--- Removes logins whose time has been over for a day, and names them. None that still holds a lease: its end is recorded by its role.
-create function reap_logins() returns setof text
-language plpgsql volatile security definer set search_path = cordon, pg_temp set lock_timeout = '1s' as $$
-#variable_conflict use_column
-declare
-  past constant timestamptz := clock_timestamp() - interval '1 day';
-  old record;
-  why text;
-begin
-  if not pg_try_advisory_xact_lock(hashtext('cordon.reap_logins')) then
-    return;
-  end if;
-  perform bar_revoked_logins();
-  for old in
-    select t.role, 'join_token_removed' as what from join_token t where coalesce(t.used_at, t.withdrawn_at, t.expires_at) < past
-    union all
-    select e.role, 'identity_removed' from enrolment e left join principal p on p.role = e.role
-    where (e.barred_at < past or p.expires_at < past)
-      and not exists (select from lease l join worker w on w.id = l.worker where w.role = e.role)
-  loop
-    begin
-      perform end_sessions(old.role);
-      perform bar_login(old.role);
-      why := drop_login(old.role);
-      if why is null then
-        delete from join_token t where t.role = old.role;
-        delete from enrolment e where e.role = old.role;
-        delete from principal p where p.role = old.role and old.what = 'identity_removed';
-        insert into audit (what, detail) values (old.what, jsonb_build_object('role', old.role));
-        return next old.role::text;
-      end if;
-    exception when lock_not_available or internal_error then
-      -- Later.
-      null;
-    end;
-  end loop;
-end
-$$;
-
 revoke all on function check_reach(text, text[]), create_join_token(text, text[], interval, interval, text), enrol(text, text),
-  revoked_enrolments(), renew(text), bar_revoked_logins(), withdraw_join_token(text), join_tokens(), reap_logins() from public;
+  revoked_enrolments(), renew(text), withdraw_join_token(text), join_tokens() from public;
 grant execute on function create_join_token(text, text[], interval, interval, text), withdraw_join_token(text) to cordon_operator;
 grant execute on function join_tokens() to cordon_operator, cordon_auditor;
 grant execute on function renew(text) to cordon_worker;
-grant execute on function reap_logins() to cordon_worker, cordon_operator;

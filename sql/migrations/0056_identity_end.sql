@@ -1,8 +1,12 @@
+-- How identities end: by their time, by a kill, and for good a day later.
+--
 -- A worker whose identity has expired may nothing more: it registers, claims, starts and beats no more, and what it still reports comes too
 -- late. Its leases are ended as those of a worker that is gone. Until here an expiry stopped its registrations and claims alone.
 --
 -- Every call of a worker reads its row by `own_worker`, so that is where it is judged: one look-up by a key more. The claim judged it once
 -- more by a function of its own (`is_barred`), which is left out.
+--
+-- A kill bars the login besides. That is a second wall: what a killed worker calls is refused by `own_worker` since 0036.
 
 set local role cordon_owner;
 set local search_path = cordon, pg_temp;
@@ -87,3 +91,82 @@ select change_function(c.name, c.before, c.after) from (values
 ) c (name, before, after);
 
 select pin_plans('note_late(bigint, uuid[], bigint[])');
+
+-- Bars the logins of what is killed, and ends the sessions of all that are barred or have expired a while ago. Sessions are ended first,
+-- so that none of theirs keeps this waiting, and once more by whoever looks next: one may have come in before the commit of the bar.
+create function bar_revoked_logins() returns void
+language plpgsql volatile security definer set search_path = cordon, pg_temp set lock_timeout = '500ms' as $$
+#variable_conflict use_column
+declare
+  e record;
+begin
+  for e in select r.role, r.reason from revoked_enrolments() r join enrolment n on n.role = r.role where n.barred_at is null loop
+    begin
+      perform end_sessions(e.role);
+      update enrolment n set barred_at = clock_timestamp() where n.role = e.role;
+      update principal p set expires_at = least(p.expires_at, clock_timestamp()) where p.role = e.role;
+      perform bar_login(e.role);
+      insert into audit (what, detail) values ('identity_barred', jsonb_build_object('role', e.role, 'reason', e.reason));
+    exception when lock_not_available or internal_error then
+      -- internal_error is "tuple concurrently updated": it renews at this moment. The next look finds it.
+      null;
+    end;
+  end loop;
+  -- Who has expired has had the time to say what it still had to.
+  perform end_sessions(n.role) from enrolment n left join principal p on p.role = n.role
+  where n.barred_at is not null or p.expires_at < clock_timestamp() - interval '10 minutes';
+end
+$$;
+
+select change_function('enforce_revocations(bigint)', E'    end;\n  end loop;\nend\n', E'    end;
+  end loop;
+  if only_worker is null then
+    perform bar_revoked_logins();
+  end if;
+end
+');
+select change_function('revoke(text, text, text, text)', 'when ''worker'' then exists (select from worker w where w.name',
+  'when ''worker'' then exists (select from enrolment e where e.name = revoke.target)
+      or exists (select from worker w where w.name');
+
+-- Removes logins whose time has been over for a day, and names them. None that still holds a lease: its end is recorded by its role.
+create function reap_logins() returns setof text
+language plpgsql volatile security definer set search_path = cordon, pg_temp set lock_timeout = '1s' as $$
+#variable_conflict use_column
+declare
+  past constant timestamptz := clock_timestamp() - interval '1 day';
+  old record;
+  why text;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('cordon.reap_logins')) then
+    return;
+  end if;
+  perform bar_revoked_logins();
+  for old in
+    select t.role, 'join_token_removed' as what from join_token t where coalesce(t.used_at, t.withdrawn_at, t.expires_at) < past
+    union all
+    select e.role, 'identity_removed' from enrolment e left join principal p on p.role = e.role
+    where (e.barred_at < past or p.expires_at < past)
+      and not exists (select from lease l join worker w on w.id = l.worker where w.role = e.role)
+  loop
+    begin
+      perform end_sessions(old.role);
+      perform bar_login(old.role);
+      why := drop_login(old.role);
+      if why is null then
+        delete from join_token t where t.role = old.role;
+        delete from enrolment e where e.role = old.role;
+        delete from principal p where p.role = old.role and old.what = 'identity_removed';
+        insert into audit (what, detail) values (old.what, jsonb_build_object('role', old.role));
+        return next old.role::text;
+      end if;
+    exception when lock_not_available or internal_error then
+      -- Later.
+      null;
+    end;
+  end loop;
+end
+$$;
+
+revoke all on function bar_revoked_logins(), reap_logins() from public;
+grant execute on function reap_logins() to cordon_worker, cordon_operator;
