@@ -26,7 +26,12 @@ public struct PolicyDifference: Equatable, Sendable {
     let (old, new) = (members(of: before), members(of: after))
     return Set(old.keys).union(new.keys).sorted().compactMap { path in
       guard old[path] != new[path] else { return nil }
-      let direction = direction(path, old[path], new[path], isWhole: isWhole)
+      let parts = path.split(separator: ".").map(String.init)
+      let direction =
+        parts.first == "grants"
+        ? GrantDifference(before: before["grants"], after: after["grants"], isWhole: isWhole).direction(
+          parts.dropFirst())
+        : direction(parts, old[path], new[path], isWhole: isWhole)
       return PolicyDifference(path: path, before: old[path], after: new[path], direction: direction)
     }
   }
@@ -46,31 +51,25 @@ public struct PolicyDifference: Equatable, Sendable {
   }
 
   private static func direction(
-    _ path: String, _ before: JSONValue?, _ after: JSONValue?, isWhole: Bool
+    _ parts: [String], _ before: JSONValue?, _ after: JSONValue?, isWhole: Bool
   ) -> Direction {
-    let parts = path.split(separator: ".").map(String.init)
     switch parts.first {
     case "ceilings":
       guard let limit = parts.last.flatMap(PolicyLimit.init) else { return .other }
       // An absent ceiling, in a document that narrows, is no bound.
-      let old = before.flatMap { limit.amount($0) } ?? .max
-      let new = after.flatMap { limit.amount($0) } ?? .max
-      return new < old ? .narrower : new > old ? .wider : .other
+      return .between(before.flatMap { limit.amount($0) } ?? .max, after.flatMap { limit.amount($0) } ?? .max)
     case "retention":
       // To keep longer is no permission: it takes one away, to drop.
-      let old = before.flatMap(PolicyRetention.milliseconds) ?? 0
-      let new = after.flatMap(PolicyRetention.milliseconds) ?? 0
-      return new > old ? .narrower : new < old ? .wider : .other
+      return .between(
+        -(before.flatMap(PolicyRetention.milliseconds) ?? 0), -(after.flatMap(PolicyRetention.milliseconds) ?? 0))
     case "filesystem" where parts.last == "tmp":
       let (old, new) = (before == .string("noexec"), after == .string("noexec"))
       return new == old ? .other : new ? .narrower : .wider
+    case "filesystem" where parts.count == 1: return .other
     case "runtimes", "waivers", "audiences", "credentials", "filesystem":
       // Of credentials and of kinds of inputs, none said is all there are, in a whole document too.
       let noneIsNone = isWhole && parts.first != "credentials" && parts.first != "filesystem"
-      guard let old = words(before, noneIsNone), let new = words(after, noneIsNone) else {
-        return before == nil ? .narrower : .wider
-      }
-      return new == old ? .other : new.isSubset(of: old) ? .narrower : old.isSubset(of: new) ? .wider : .other
+      return .between(words(before, noneIsNone), words(after, noneIsNone))
     default:
       return .other
     }

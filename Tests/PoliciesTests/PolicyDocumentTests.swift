@@ -62,6 +62,12 @@ import Testing
         "ceilings.memory other", "ceilings.pids narrower", "ceilings.wall wider", "outputs.on other",
         "runtimes narrower", "waivers narrower",
       ])
+    // In what narrows another, an absent list is no list.
+    let parts = PolicyDifference.between(old.value, new.value, isWhole: false)
+    #expect(parts.first { $0.path == "waivers" }?.direction == .wider)
+  }
+
+  @Test func lessIsNotSpelledLikeMore() throws {
     let (loose, tight) = (
       try PolicySource("audiences: [a, b]\nretention: {jobs: 30d}"),
       try PolicySource(
@@ -74,8 +80,44 @@ import Testing
             "\($0) \(direction)"
           })
     }
-    // In what narrows another, an absent list is no list.
-    let parts = PolicyDifference.between(old.value, new.value, isWhole: false)
-    #expect(parts.first { $0.path == "waivers" }?.direction == .wider)
+    let empty = try PolicySource("filesystem: {}\nretention: {}")
+    #expect(
+      PolicyDifference.between(try PolicySource("{}").value, empty.value, isWhole: true).allSatisfy {
+        $0.direction == .other
+      })
+  }
+
+  @Test func aGrantMoreIsMore() throws {
+    func directions(_ before: String, _ after: String, isWhole: Bool = true) throws -> [String] {
+      PolicyDifference.between(
+        try PolicySource("grants: \(before)").value, try PolicySource("grants: \(after)").value, isWhole: isWhole
+      ).map { "\($0.path) \($0.direction.rawValue)" }
+    }
+    let index = #"{host: a.b, port: 443, mode: http, allow: ["GET /a", "GET /b"]}"#
+    let other = "{host: a.c, port: 1, mode: tcp}"
+    #expect(
+      try directions("{x: \(index)}", "{x: \(index), y: \(other)}")
+        == ["grants.y.host wider", "grants.y.mode wider", "grants.y.port wider"])
+    #expect(try directions("{x: \(index), y: \(other)}", "{x: \(index)}").allSatisfy { $0.hasSuffix(" narrower") })
+    #expect(try directions("{}", "{y: \(other)}").dropFirst().allSatisfy { $0.hasSuffix(" wider") })
+    let less = #"{host: a.b, port: 443, mode: http, allow: ["GET /a"], most: {sent: 2MiB, requests: 10}}"#
+    #expect(
+      try directions("{x: \(index)}", "{x: \(less)}")
+        == ["grants.x.allow narrower", "grants.x.most.requests narrower", "grants.x.most.sent wider"])
+    let elsewhere =
+      #"{host: a.b, port: 444, mode: http, allow: ["GET /c"], allow_private: [10.0.0.0/8], credential: c}"#
+    #expect(
+      try directions("{x: \(index)}", "{x: \(elsewhere)}")
+        == [
+          "grants.x.allow other", "grants.x.allow_private wider", "grants.x.credential other", "grants.x.port other",
+        ])
+    // In what narrows another, what is not said is left as it is.
+    #expect(
+      try directions("{x: {}}", #"{x: {allow: ["GET /a"], most: {sent: 2MiB}}}"#, isWhole: false)
+        == ["grants.x other", "grants.x.allow narrower", "grants.x.most.sent narrower"])
+    #expect(try directions("{x: {}}", "{x: {}, y: {}}", isWhole: false) == ["grants.y wider"])
+    let none = PolicyDifference.between(
+      try PolicySource("version: 1").value, try PolicySource("version: 1\ngrants: {x: {}}").value, isWhole: false)
+    #expect(none.map(\.direction) == [.narrower])
   }
 }
