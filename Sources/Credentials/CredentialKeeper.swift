@@ -59,10 +59,10 @@ public struct CredentialKeeper: Sendable {
 
   /// - Throws: `CredentialError`, which means that nothing may be sent. That there is none of this name and that the
   ///   attempt may not use it read the same to a job: neither says what others have.
-  /// - Parameter tokens: makes a token of the attempt for an audience; nil where this worker makes none.
+  /// - Parameter tokens: makes a token of the attempt; nil where this worker makes none.
   public func credential(
     _ name: String, for attempt: CredentialAttempt,
-    tokens: (@Sendable (_ audience: String) async throws(CredentialError) -> Secret)? = nil
+    tokens: (@Sendable (TokenTerms) async throws(CredentialError) -> Secret)? = nil
   ) async throws(CredentialError) -> IssuedCredential {
     guard let definition = definitions[name], definition.permits(attempt) else {
       throw CredentialError(
@@ -72,12 +72,12 @@ public struct CredentialKeeper: Sendable {
     }
     do throws(CredentialError) {
       let secret: Secret
-      if case .workloadToken(let audience) = definition.source {
+      if case .workloadToken(let terms) = definition.source {
         guard let tokens else {
           throw CredentialError(
             .unavailable, "this worker makes no tokens (fix: cordon worker --issuer URL --issuer-keys DIR)")
         }
-        secret = try await tokens(audience)
+        secret = try await tokens(terms)
       } else if let source = sources[name] {
         secret = try await source.fetch(for: attempt)
       } else {

@@ -1,5 +1,18 @@
 import Jobs
 
+/// What a token of an attempt is to say.
+public struct TokenTerms: Sendable, Equatable {
+  /// For this relying party alone.
+  public let audience: String
+  /// For whom the attempt acts, and not only who it is. A job that acts for nobody then has none.
+  public let isDelegation: Bool
+
+  public init(audience: String, isDelegation: Bool = false) {
+    self.audience = audience
+    self.isDelegation = isDelegation
+  }
+}
+
 /// Where a secret comes from, as the configuration says it.
 public enum SourceDefinition: Sendable, Equatable {
   /// The path of a file.
@@ -8,8 +21,8 @@ public enum SourceDefinition: Sendable, Equatable {
   case environment(String)
   case vault(VaultAddress)
   case postgresRole(PostgresRoleTerms)
-  /// A token that says who the attempt is, for this audience alone; made for each use.
-  case workloadToken(audience: String)
+  /// A token of the attempt; made for each use.
+  case workloadToken(TokenTerms)
 
   init(_ json: JSONValue, at path: String) throws(CredentialError) {
     let object = try DefinitionObject(
@@ -23,8 +36,9 @@ public enum SourceDefinition: Sendable, Equatable {
     case "vault": self = .vault(try Self.vault(try object.required("vault"), at: "\(path).vault"))
     case "workload_token":
       let token = try DefinitionObject(
-        try object.required("workload_token"), at: "\(path).workload_token", known: ["audience"])
-      self = .workloadToken(audience: try token.text("audience"))
+        try object.required("workload_token"), at: "\(path).workload_token", known: ["audience", "delegation"])
+      self = .workloadToken(
+        TokenTerms(audience: try token.text("audience"), isDelegation: try token.flag("delegation")))
     default: self = .postgresRole(try Self.role(try object.required("postgres_role"), at: "\(path).postgres_role"))
     }
   }

@@ -13,7 +13,8 @@ import FoundationEssentials
 
 /// What the database says of an attempt.
 public struct Liveness: Sendable, Equatable {
-  /// Its lease has started, is held, is neither cancelled nor frozen, and its deadline has not passed.
+  /// Its lease has started, is held, is neither cancelled nor frozen, and its deadline has not passed; and where it acts for a person,
+  /// that one lets it still, for all of the scopes.
   public let isLive: Bool
   /// The database's clock.
   public let asOf: Date
@@ -26,9 +27,11 @@ public struct Liveness: Sendable, Equatable {
 
 /// Who knows whether an attempt lives.
 public protocol AttemptLiveness: Sendable {
-  /// - Parameter token: the fencing token of the lease.
+  /// - Parameters:
+  ///   - token: the fencing token of the lease.
+  ///   - scopes: what a delegation says; empty for a workload's token.
   /// - Throws: where nobody can be asked.
-  func isLive(job: String, attempt: Int, token: Int64) async throws -> Liveness
+  func isLive(job: String, attempt: Int, token: Int64, scopes: Set<String>) async throws -> Liveness
 }
 
 /// What a caller is told.
@@ -74,10 +77,13 @@ public struct Introspection: Sendable {
     guard let authentic = try? verifier.authenticate(token), let attempt = authentic.claims.cordon else {
       return .inactive
     }
+    let scopes: Set<String>
+    do { scopes = try authentic.delegation?.scopes ?? [] } catch { return .inactive }
     let life: Liveness
-    do { life = try await liveness.isLive(job: attempt.job, attempt: attempt.attempt, token: attempt.token) } catch {
-      return .unavailable("\(error)")
-    }
+    do {
+      life = try await liveness.isLive(
+        job: attempt.job, attempt: attempt.attempt, token: attempt.token, scopes: scopes)
+    } catch { return .unavailable("\(error)") }
     do { try authentic.judge(audience: audience, at: life.asOf) } catch { return .inactive }
     return life.isLive ? .active(authentic.claims) : .inactive
   }

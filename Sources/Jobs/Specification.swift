@@ -84,6 +84,20 @@ public struct JobSpecification: Codable, Equatable, Sendable {
   public var grants: [String]
   /// What is fetched before the job runs, and given to it as inputs.
   public var fetch: Fetch?
+  /// For whom its submitter, an agent, put it in; nil for nobody else.
+  public var onBehalfOf: OnBehalf?
+
+  public struct OnBehalf: Codable, Equatable, Sendable {
+    /// A role.
+    public var person: String
+    /// What for; no more than the person delegated to the submitter.
+    public var scopes: [String]
+
+    public init(person: String, scopes: [String]) {
+      self.person = person
+      self.scopes = scopes
+    }
+  }
 
   /// The inputs, and the program where its text is not in the document itself, with the fields that name them.
   public var sources: [(field: String, source: Source)] {
@@ -106,15 +120,17 @@ public struct JobSpecification: Codable, Equatable, Sendable {
 
   enum CodingKeys: String, CodingKey {
     case runtime, argv, code, args, env, stdin, inputs, params, labels, grants, fetch
+    case onBehalfOf = "on_behalf_of"
   }
 
   public init(
     runtime: Runtime, argv: [String] = [], code: Source? = nil, args: [String] = [], env: [String: String] = [:],
     stdin: String? = nil, inputs: [String: Source] = [:], params: JSONValue? = nil, labels: [String: String] = [:],
-    grants: [String] = [], fetch: Fetch? = nil
+    grants: [String] = [], fetch: Fetch? = nil, onBehalfOf: OnBehalf? = nil
   ) {
     self.grants = grants
     self.fetch = fetch
+    self.onBehalfOf = onBehalfOf
     self.runtime = runtime
     self.argv = argv
     self.code = code
@@ -143,5 +159,6 @@ public struct JobSpecification: Codable, Equatable, Sendable {
     labels = try container.decodeIfPresent([String: String].self, forKey: .labels) ?? [:]
     grants = try container.decodeIfPresent([String].self, forKey: .grants) ?? []
     fetch = try container.decodeIfPresent(Fetch.self, forKey: .fetch)
+    onBehalfOf = try container.decodeIfPresent(OnBehalf.self, forKey: .onBehalfOf)
   }
 }

@@ -56,6 +56,9 @@ enum Query: String, CaseIterable {
   case trialDocument = "trial_document"
   case limitPrincipal = "limit_principal"
   case principals
+  case delegate
+  case undelegate
+  case delegations
   case revoke
   case liftRevocation = "lift_revocation"
   case revocations

@@ -70,9 +70,20 @@ extension Store {
     public let code: Digest?
     /// Whether both its policy and the one in force name the audience that was asked about.
     public let namesAudience: Bool
+    /// Nil where it acts for nobody but its submitter.
+    public let delegated: Delegated?
+
+    /// For whom it acts, by what is delegated to its submitter now.
+    public struct Delegated: Sendable, Equatable {
+      public let person: String
+      /// Of what the job asked for.
+      public let scopes: Set<String>
+      /// When the delegation, or the person's own right, is over.
+      public let until: Date
+    }
   }
 
-  /// Nil where this worker does not hold it any more, or it does not run.
+  /// Nil where this worker does not hold it any more, it does not run, or it acts for somebody who does not let it any more.
   /// - Parameter audience: whom a token of it would be for.
   public func attemptIdentity(
     worker: Int64, job: JobID, token: Int64, audience: String
@@ -86,7 +97,13 @@ extension Store {
     return HeldAttempt(
       now: try row.get("now_at"), deadline: try row.get("deadline_at"), submitter: try row.get("submitter"),
       policy: policy, code: try row.get("code", as: String?.self).flatMap { Digest($0) },
-      namesAudience: try row.get("names_audience"))
+      namesAudience: try row.get("names_audience"),
+      delegated: try row.get("person", as: String?.self).map { person in
+        let scopes = Data(try row.get("scopes", as: String.self).utf8)
+        return .init(
+          person: person, scopes: try JSONDecoder().decode(Set<String>.self, from: scopes),
+          until: try row.get("delegated_until"))
+      })
   }
 
   /// Whether an attempt of this fencing token is held by any worker.

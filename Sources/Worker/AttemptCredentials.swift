@@ -18,6 +18,7 @@ final class AttemptCredentials: CredentialProvider {
   private let said = Mutex<Set<String>>([])
   /// Many lines are looked through with the same secrets.
   private let made = Mutex<(generation: Int, redactor: Redactor)?>(nil)
+  private let actsForSomebody: Bool
 
   /// Secrets that were given out, with the credential and the version that they were of.
   private struct Seen {
@@ -42,7 +43,7 @@ final class AttemptCredentials: CredentialProvider {
 
   /// Versions of one credential that are looked for in what the job prints. A token lives for five minutes, and one is made a minute.
   private static let mostVersions = 6
-  private static let tokenReuse = Duration.seconds(60)
+  static let tokenReuse = Duration.seconds(60)
   /// What a policy does not name any more is refused within the second, as what it does not grant any more is cut.
   private static let verdictReuse = Duration.milliseconds(500)
 
@@ -61,6 +62,7 @@ final class AttemptCredentials: CredentialProvider {
     self.tokens = tokens
     self.keeper = keeper
     self.logger = logger
+    actsForSomebody = claim.specification?.onBehalfOf != nil
     let longest = Duration.milliseconds(claim.limits.wallMilliseconds + claim.limits.graceMilliseconds)
     attempt = CredentialAttempt(
       job: claim.job.description, attempt: claim.attempt, token: claim.token, tenant: claim.tenant, queue: claim.queue,
@@ -91,14 +93,20 @@ final class AttemptCredentials: CredentialProvider {
   /// - Throws: `CredentialError`.
   func check(_ grants: [Grant]) async throws {
     for name in Set(grants.compactMap(\.credential)) {
-      if let definition = keeper.definitions[name], case .workloadToken = definition.source, tokens != nil,
+      if let definition = keeper.definitions[name], case .workloadToken(let terms) = definition.source, tokens != nil,
         definition.permits(attempt)
       {
+        guard actsForSomebody || !terms.isDelegation else {
+          throw CredentialError(.forbidden, "credential '\(name)': \(Self.actsForNobody)")
+        }
         continue
       }
       _ = try await issue(name)
     }
   }
+
+  static let actsForNobody =
+    "it says for whom a job acts, and this one acts for nobody (fix: on_behalf_of in the specification)"
 
   /// - Throws: `CredentialError` also for a credential that is put into requests: that one enters no cell.
   func login(_ name: String) async throws -> UserPassword {
@@ -166,8 +174,9 @@ final class AttemptCredentials: CredentialProvider {
       throw error
     }
     seen.withLock { seen in
-      if case .workloadToken(let audience)? = keeper.definitions[name]?.source {
-        seen.tokens[name] = MadeToken(issued: issued, audience: audience)
+      // For whom an attempt acts may change at any moment, and whoever makes that token looks each time.
+      if case .workloadToken(let terms)? = keeper.definitions[name]?.source, !terms.isDelegation {
+        seen.tokens[name] = MadeToken(issued: issued, audience: terms.audience)
       }
       guard !seen.secrets.contains(where: { $0.name == name && $0.version == issued.version }) else { return }
       seen.secrets.append((name, issued.version, issued.confidential))

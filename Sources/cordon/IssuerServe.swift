@@ -71,8 +71,8 @@ struct IssuerServe: AsyncParsableCommand {
 private struct StoredLiveness: AttemptLiveness {
   let store: Store
 
-  func isLive(job: String, attempt: Int, token: Int64) async throws -> Liveness {
-    let life = try await store.attemptIsLive(job: try jobID(job), attempt: attempt, token: token)
+  func isLive(job: String, attempt: Int, token: Int64, scopes: Set<String>) async throws -> Liveness {
+    let life = try await store.attemptIsLive(job: try jobID(job), attempt: attempt, token: token, scopes: scopes)
     return Liveness(isLive: life.isLive, asOf: life.asOf)
   }
 }

@@ -5,12 +5,15 @@ import Store
 
 struct Principals: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "List, add and limit those who may act.",
+    abstract: "List, add and limit those who may act, and say who acts for whom.",
     discussion: """
       A principal is a role of the database. For operators; auditors may list. To stop one with all that waits and runs:
       cordon revoke principal ROLE --mode kill --reason …
       """,
-    subcommands: [PrincipalList.self, PrincipalAdd.self, PrincipalLimit.self], defaultSubcommand: PrincipalList.self)
+    subcommands: [
+      PrincipalList.self, PrincipalAdd.self, PrincipalLimit.self, DelegationGive.self, DelegationEnd.self,
+      DelegationList.self,
+    ], defaultSubcommand: PrincipalList.self)
 }
 
 struct PrincipalList: AsyncParsableCommand {
@@ -76,12 +79,7 @@ struct PrincipalLimit: AsyncParsableCommand {
   var egressBytesPerDay: String?
 
   func run() async throws {
-    let date = try expires.map { text in
-      guard let date = try? Date(text, strategy: .iso8601) else {
-        throw Failure(.usage, "--expires: '\(text)' is no time; write 2026-12-31T00:00:00Z")
-      }
-      return date
-    }
+    let date = try expires.map { try expiry($0) }
     let egress = try egressBytesPerDay.map { text in
       guard let bytes = text == "0" ? 0 : ByteCount(text)?.bytes else {
         throw Failure(.usage, "--egress-bytes-per-day: '\(text)' is no size; write 100MiB, or 0")
@@ -94,6 +92,14 @@ struct PrincipalLimit: AsyncParsableCommand {
         egressBytesPerDay: egress)
     }
   }
+}
+
+/// The time that --expires names.
+func expiry(_ text: String) throws -> Date {
+  guard let date = try? Date(text, strategy: .iso8601) else {
+    throw Failure(.usage, "--expires: '\(text)' is no time; write 2026-12-31T00:00:00Z")
+  }
+  return date
 }
 
 extension Store.PrincipalKind: ExpressibleByArgument {}

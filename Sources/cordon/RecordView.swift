@@ -69,6 +69,9 @@ struct RecordView {
     for name in ["enqueued_by", "retry_of", "tenant", "worker", "worker_role", "host", "build", "policy", "code"] {
       field(name, Self.text(attribution?[name]))
     }
+    if let behalf = attribution?["on_behalf_of"], behalf != .null {
+      field("on behalf of", "\(Self.text(behalf["person"])) for \(Self.text(behalf["scopes"]))")
+    }
     for input in attribution?["inputs"]?.array ?? [] {
       field("input", "\(Self.text(input["name"]))  \(Self.text(input["sha256"]))")
     }

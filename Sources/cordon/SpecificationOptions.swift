@@ -51,6 +51,14 @@ struct SpecificationOptions: ParsableArguments {
       valueName: "GRANT=FILE"))
   var fetch: String?
 
+  @Option(help: ArgumentHelp("The person that this agent acts for, who lets it.", valueName: "ROLE"))
+  var onBehalfOf: String?
+
+  @Option(
+    name: .customLong("scope"),
+    help: ArgumentHelp("What it acts for that person for; repeat for more.", valueName: "SCOPE"))
+  var scopes: [String] = []
+
   @Option(help: "A file given to the job as its standard input ('-' for ours).")
   var stdin: String?
 
@@ -138,6 +146,13 @@ struct SpecificationOptions: ParsableArguments {
       if !grants.contains(grant) { grants.append(grant) }
     }
     if !grants.isEmpty { members["grants"] = .array(grants.map { .string($0) }) }
+    if let onBehalfOf {
+      members["on_behalf_of"] = .object([
+        "person": .string(onBehalfOf), "scopes": .array(scopes.map { .string($0) }),
+      ])
+    } else if !scopes.isEmpty {
+      throw Failure(.usage, "--scope: there is nobody to act for without --on-behalf-of")
+    }
     let given = try pairs(parameters, option: "--param", form: "NAME=VALUE")
     if !given.isEmpty { members["params"] = .object(given.mapValues(Self.parameter)) }
     if let stdin {

@@ -63,6 +63,21 @@ import Testing
     #expect(all["ledger-db"]?.source == .postgresRole(terms) && all["ledger-db"]?.injection == nil)
   }
 
+  @Test("a token says who the attempt is, or for whom it acts where the definition asks for that")
+  func tokens() throws {
+    func source(_ terms: String) throws -> SourceDefinition? {
+      let text = definition(source: "{\"workload_token\": \(terms)}", inject: "{\"bearer\": true}")
+      return try CredentialDefinition.all(json("{\"index\": \(text)}"))["index"]?.source
+    }
+    #expect(try source(#"{"audience": "https://a"}"#) == .workloadToken(TokenTerms(audience: "https://a")))
+    #expect(
+      try source(#"{"audience": "https://a", "delegation": true}"#)
+        == .workloadToken(TokenTerms(audience: "https://a", isDelegation: true)))
+    for terms in [#"{"audience": "https://a", "delegation": "yes"}"#, #"{"delegation": true}"#] {
+      #expect(throws: CredentialError.self) { try source(terms) }
+    }
+  }
+
   @Test("CR-09: who is not listed may not use it, and an empty list is nobody")
   func permission() throws {
     func permits(_ tenants: String, _ queues: String) throws -> Bool {

@@ -19,8 +19,8 @@ final class ToldLiveness: AttemptLiveness, @unchecked Sendable {
 
   var asked: [String] { lock.withLock { calls } }
 
-  func isLive(job: String, attempt: Int, token: Int64) async throws -> Liveness {
-    lock.withLock { calls.append("\(job) \(attempt) \(token)") }
+  func isLive(job: String, attempt: Int, token: Int64, scopes: Set<String>) async throws -> Liveness {
+    lock.withLock { calls.append((["\(job) \(attempt) \(token)"] + scopes.sorted()).joined(separator: " ")) }
     guard let answer else { throw Away() }
     return answer
   }
@@ -50,6 +50,22 @@ final class ToldLiveness: AttemptLiveness, @unchecked Sendable {
           response.headers
         )
       }
+    }
+  }
+
+  @Test("of a delegation it is asked whether all of its scopes still are delegated")
+  func delegation() async throws {
+    let scene = try Scene()
+    let delegation = try Delegation(
+      person: "ada", to: "helper", scopes: ["ledger.read", "mail.send"], expiresAt: .noon + 200)
+    let token = try await scene.issuer.delegationToken(
+      delegation, scopes: ["mail.send", "ledger.read"], for: .sample, audience: "a",
+      lifetime: try TokenLifetime(now: .noon, deadline: .noon + 200))
+    for isLive in [true, false] {
+      let liveness = ToldLiveness(isLive)
+      let answer = try await ask(scene, liveness, body: "token=\(token)")
+      #expect(answer.body["active"] == .bool(isLive) && answer.body["sub"] == (isLive ? .string("ada") : nil))
+      #expect(liveness.asked.count == 1 && liveness.asked[0].hasSuffix(" ledger.read mail.send"), "\(liveness.asked)")
     }
   }
 

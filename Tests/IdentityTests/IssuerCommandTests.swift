@@ -105,7 +105,7 @@ import Testing
     }
     // Of a database that refuses, nothing is concluded.
     try await Database.current.execute(
-      "revoke execute on function cordon.attempt_is_live(uuid, int, bigint) from cordon_introspector")
+      "revoke execute on function cordon.attempt_is_live(uuid, int, bigint, text[]) from cordon_introspector")
     #expect(try ask(secret: secret).map(\.status) == [503, 503])
     server.signal(SIGTERM)
     let ended = try await server.answer(limit: .seconds(20))

@@ -13,9 +13,9 @@ import Testing
   private struct Asking: AttemptLiveness {
     let store: Store
 
-    func isLive(job: String, attempt: Int, token: Int64) async throws -> Liveness {
+    func isLive(job: String, attempt: Int, token: Int64, scopes: Set<String>) async throws -> Liveness {
       guard let id = JobID(job) else { return Liveness(isLive: false, asOf: .now) }
-      let life = try await store.attemptIsLive(job: id, attempt: attempt, token: token)
+      let life = try await store.attemptIsLive(job: id, attempt: attempt, token: token, scopes: scopes)
       return Liveness(isLive: life.isLive, asOf: life.asOf)
     }
   }

@@ -19,6 +19,9 @@ import Testing
 
   private struct Answer: Decodable {
     var subject: String?
+    var scope: String?
+    /// Who acts now first.
+    var actors: [String]?
     var problem: String?
     var thumbprints: [String]?
   }
@@ -99,13 +102,16 @@ import Testing
     let scene = try Scene()
     let jwks = String(decoding: try documents(scene).keySet, as: UTF8.self)
     let delegation = try Delegation(
-      person: "ada@cordon.example", to: "agent:planner", scopes: ["ledger.read"], expiresAt: .now + 200)
+      person: "ada@cordon.example", to: "agent:planner", scopes: ["ledger.read", "ledger.write"],
+      expiresAt: .now + 200)
     let token = try await scene.issuer.delegationToken(
       delegation, scopes: ["ledger.read"], for: .sample, audience: "https://sts.example",
       lifetime: try TokenLifetime(now: .now, deadline: .now + 200))
     let answers: [Answer] = try Reference(of: "IdentityTests").ask(
       Self.libraries.map { Question(library: $0, jwks: jwks, token: token) })
     #expect(answers.dropLast().allSatisfy { $0.subject == "ada@cordon.example" }, "\(answers)")
+    #expect(
+      answers.dropLast().allSatisfy { $0.scope == "ledger.read" && $0.actors == [Self.subject, "agent:planner"] })
     #expect(answers.last?.subject == nil && answers.last?.problem != nil, "spiffe takes it for a JWT-SVID")
   }
 

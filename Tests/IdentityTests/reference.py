@@ -56,9 +56,15 @@ def with_spiffe(q):
 LIBRARIES = {"PyJWT": with_pyjwt, "joserfc": with_joserfc, "jwcrypto": with_jwcrypto, "spiffe": with_spiffe}
 
 
+def actors(act):
+    """Who acts now, for whom it acts in turn, and so on (RFC 8693, section 4.1)."""
+    return [act["sub"], *actors(act.get("act"))] if act else []
+
+
 def verify(q):
     try:
-        return {"subject": LIBRARIES[q["library"]](q)["sub"]}
+        claims = LIBRARIES[q["library"]](q)
+        return {"subject": claims["sub"], "scope": claims.get("scope"), "actors": actors(claims.get("act"))}
     except Exception as problem:  # Each library has errors of its own; which one it was is told, not judged.
         return {"problem": type(problem).__name__}
 

@@ -154,7 +154,8 @@ import Testing
   /// A session that asked when the tables were empty goes on to find one row by its key.
   @Test func thePlanIsPinned() async throws {
     let rows = try await admin(
-      "select proconfig::text from pg_proc where oid = 'cordon.attempt_is_live(uuid, int, bigint)'::regprocedure")
+      "select proconfig::text from pg_proc where oid = 'cordon.attempt_is_live(uuid, int, bigint, text[])'::regprocedure"
+    )
     for setting in ["jit", "enable_seqscan", "enable_bitmapscan", "enable_mergejoin"] {
       #expect(rows.first??.contains("\(setting)=off") == true, "\(setting)")
     }

@@ -174,6 +174,8 @@ private let groups = [
         "create_join_token: operator",
         "credentials: auditor operator producer",
         "dead_letters: auditor operator producer",
+        "delegate: operator producer",
+        "delegations: auditor operator producer",
         "discard: operator producer",
         "due_schedules: worker",
         "egress: auditor operator producer",
@@ -243,6 +245,7 @@ private let groups = [
         "token_is_held: worker",
         "trial_document: operator",
         "unbind_policy: operator",
+        "undelegate: operator producer",
         "withdraw_join_token: operator",
         "workers: auditor operator",
       ])
