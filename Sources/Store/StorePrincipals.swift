@@ -10,6 +10,7 @@ extension Store {
 
   /// Replaces what bounds a principal; operators only. Nil is no bound.
   /// - Parameters:
+  ///   - kind: nil keeps it.
   ///   - jobsPerHour: jobs put in within any hour.
   ///   - cpuSecondsPerDay: processor time of attempts that ended within any day. Beyond it nothing is accepted, and what
   ///     waits is put off.
@@ -17,13 +18,13 @@ extension Store {
   ///     are put off, and what runs sends nothing more.
   /// - Throws: SQLSTATE CD404 for a role that is no principal.
   public func limitPrincipal(
-    _ role: String, kind: PrincipalKind, expiresAt: Date?, jobsPerHour: Int?, cpuSecondsPerDay: Double?,
+    _ role: String, kind: PrincipalKind?, expiresAt: Date?, jobsPerHour: Int?, cpuSecondsPerDay: Double?,
     egressBytesPerDay: Int64? = nil
   ) async throws {
     try await all(
       .limitPrincipal,
       [
-        Parameter(role), Parameter(kind.rawValue), Parameter(expiresAt), Parameter(jobsPerHour),
+        Parameter(role), Parameter(kind?.rawValue), Parameter(expiresAt), Parameter(jobsPerHour),
         Parameter(cpuSecondsPerDay), Parameter(egressBytesPerDay),
       ])
   }

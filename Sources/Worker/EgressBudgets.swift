@@ -81,13 +81,14 @@ final class EgressBudgets: Sendable {
   private func report(_ allowances: [EgressAllowance], worker: Int64) async throws -> Bool {
     let batches = allowances.map { (allowance: $0, batch: $0.report()) }
     let jobs = state.withLock { $0.jobs }
+    // In one order, so that a heartbeat's and that of an attempt which ends do not wait for each other.
     let reports = batches.flatMap(\.batch.reports).compactMap { report in
       jobs[report.token].map {
         Store.EgressReport(
           job: $0, token: report.token, number: report.number, sent: report.amounts.sent,
           received: report.amounts.received)
       }
-    }
+    }.sorted { $0.token < $1.token }
     guard !reports.isEmpty else { return false }
     let left = try await store.reportEgress(worker: worker, reports)
     for (allowance, batch) in batches {

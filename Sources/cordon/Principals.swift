@@ -63,12 +63,12 @@ struct PrincipalAdd: AsyncParsableCommand {
 struct PrincipalLimit: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "limit", abstract: "Say what a principal is, until when, and how much it may.",
-    discussion: "What is not named is not bounded.")
+    discussion: "What is not named is not bounded; --kind stays what it was.")
 
   @OptionGroup var database: DatabaseOptions
   @Argument var role: String
-  @Option(help: "person, service or agent.")
-  var kind: Store.PrincipalKind = .service
+  @Option(help: "person, service or agent. Whoever was added is a service first.")
+  var kind: Store.PrincipalKind?
   @Option(help: "When it may nothing any more, such as 2026-12-31T00:00:00Z; what waits then is held.")
   var expires: String?
   @Option(help: "Jobs it may put in within any hour.")

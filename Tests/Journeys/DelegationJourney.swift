@@ -21,7 +21,7 @@ struct DelegationJourney {
     let secret = String(repeating: "0123456789abcdef", count: 3)
 
     init() async throws {
-      upstream = try Upstream(net: 99)
+      upstream = try Upstream()
       let keys = upstream.path("keys")
       let made = try await Tool(url: "").run(["issuer", "init", "--keys", keys])
       guard made.status == 0 else { throw Problem(made.stderr) }
@@ -42,7 +42,7 @@ struct DelegationJourney {
       try await house.grant(
         """
         {"index": {"host": "index.internal", "port": 443, "mode": "http", "allow": ["GET /simple/*"],
-          "allow_private": ["127.0.99.0/24"], "credential": "for-whom"}}
+          "allow_private": ["\(upstream.network).0/24"], "credential": "for-whom"}}
         """)
       try await Connecting(house.superuser).run(
         """

@@ -118,6 +118,24 @@ import Testing
     #expect(try await worker.member.store.claim(worker: worker.id, limit: 10).count >= 1)
   }
 
+  @Test("other bounds leave the kind as it is, and one that is unknown is refused")
+  func kind() async throws {
+    let member = try await Member.producer()
+    let boss = try await Member.make("cordon_operator")
+    func kinds() async throws -> [String?] {
+      try await admin("select kind from cordon.principal where role = $1", [Parameter(member.role)])
+    }
+    #expect(try await kinds() == ["service"])
+    try await limit(member, jobs: 1)
+    try await boss.store.limitPrincipal(
+      member.role, kind: nil, expiresAt: nil, jobsPerHour: 2, cpuSecondsPerDay: nil)
+    #expect(try await kinds() == ["agent"])
+    let error = try await refusal {
+      try await boss.column("select cordon.limit_principal('\(member.role)', 'king', null, null, null)::text")
+    }
+    #expect(error.sqlState == "22023" && error.message.hasPrefix("kind: "), "\(error)")
+  }
+
   @Test func onlyOperatorsSay() async throws {
     let agent = try await Member.producer()
     let error = try await refusal {

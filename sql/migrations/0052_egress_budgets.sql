@@ -56,9 +56,7 @@ $$;
 create function refuse_spent_egress(me principal, specifications jsonb[]) returns void
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 begin
-  if me.egress_bytes_per_day is not null and egress_left(me.role) = 0
-    and exists (select from unnest(specifications) s where asks_for_grants(s))
-  then
+  if egress_left(me.role) = 0 and exists (select from unnest(specifications) s where asks_for_grants(s)) then
     perform refuse('CD429', 'principal', format('%s has used its %s bytes of egress a day',
       shown(me.role::text), me.egress_bytes_per_day), 'cordon principals shows what is used; a job without grants is taken');
   end if;
@@ -130,13 +128,14 @@ end
 $$;
 
 drop function limit_principal(text, text, timestamptz, int, float8);
+-- As in 0037, with one bound more. Null keeps the kind: what somebody is does not change with what it may use.
 create function limit_principal(
   role text, kind text, expires_at timestamptz, jobs_per_hour int, cpu_seconds_per_day float8,
   egress_bytes_per_day bigint default null) returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 begin
-  if not coalesce(limit_principal.kind in ('person', 'service', 'agent'), false) then
+  if limit_principal.kind not in ('person', 'service', 'agent') then
     perform refuse('22023', 'kind', shown(limit_principal.kind) || ' is unknown; use person, service or agent');
   elsif limit_principal.jobs_per_hour < 0 or limit_principal.cpu_seconds_per_day < 0
     or limit_principal.cpu_seconds_per_day > 1e12 or limit_principal.egress_bytes_per_day < 0
@@ -145,7 +144,7 @@ begin
   elsif not isfinite(limit_principal.expires_at) then
     perform refuse('22023', 'expires_at', 'must be a finite time');
   end if;
-  update principal p set kind = limit_principal.kind, expires_at = limit_principal.expires_at,
+  update principal p set kind = coalesce(limit_principal.kind, p.kind), expires_at = limit_principal.expires_at,
     jobs_per_hour = limit_principal.jobs_per_hour, cpu_seconds_per_day = limit_principal.cpu_seconds_per_day,
     egress_bytes_per_day = limit_principal.egress_bytes_per_day
   where p.role = limit_principal.role;
@@ -178,7 +177,10 @@ select change_function(c.name, c.before, c.after) from (values
     'put_off_until(j.enqueued_by, j.specification)'),
   ('enqueue_jobs(principal, text, text, jsonb[], text, timestamptz, int, timestamptz, text, uuid[], text, uuid, uuid)',
     'perform spend_jobs(me, cardinality(specifications));',
-    E'perform refuse_spent_egress(me, specifications);\n  perform spend_jobs(me, cardinality(specifications));'),
+    E'if me.egress_bytes_per_day is not null then
+    perform refuse_spent_egress(me, specifications);
+  end if;
+  perform spend_jobs(me, cardinality(specifications));'),
   ('append_egress(bigint, uuid, bigint, text[])',
     E'  select x.attempt into held from lease x
   where x.job = append_egress.job and x.token = append_egress.token and x.worker = me.id;
