@@ -44,6 +44,7 @@ struct DelegationJourney {
         {"index": {"host": "index.internal", "port": 443, "mode": "http", "allow": ["GET /simple/*"],
           "allow_private": ["\(upstream.network).0/24"], "credential": "for-whom"}}
         """)
+      try await house.put("audiences", #"["\#(DelegationJourney.audience)"]"#)
       try await Connecting(house.superuser).run(
         """
         create role ada login in role cordon_producer; create role asking login in role cordon_introspector

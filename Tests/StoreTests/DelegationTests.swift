@@ -59,7 +59,8 @@ import Testing
     }
 
     func identity(_ claim: Claim) async throws -> Store.HeldAttempt? {
-      try await worker.member.store.attemptIdentity(worker: worker.id, job: claim.job, token: claim.token)
+      try await worker.member.store.attemptIdentity(
+        worker: worker.id, job: claim.job, token: claim.token, audience: "https://a")
     }
 
     /// Whether a token of the attempt's, of these scopes, is active.
