@@ -108,7 +108,7 @@ language plpgsql volatile security definer set search_path = cordon, pg_temp as 
 declare
   login constant name := own_login(role);
 begin
-  if exists (select from pg_roles r where r.rolname = login) then
+  if exists (select from pg_roles r where r.rolname = login and r.rolcanlogin) then
     execute format('alter role %I nologin password null valid until ''-infinity''', login);
     execute format('revoke %I from %I', group_of(login), login);
   end if;

@@ -28,8 +28,9 @@ begin
     raise warning 'cordon_enroller is not the role that migrations make (nologin, createrole); workers cannot enrol';
     return;
   end if;
-  -- To hand over, one must be a member of both; for no longer than this.
-  joins := not pg_has_role('cordon_enroller', 'usage');
+  -- To hand over, one must be a member of both; for no longer than this, also where making a role makes one a member (16's
+  -- createrole_self_grant).
+  joins := not (select rolsuper from pg_roles where rolname = current_user);
   if joins then
     execute format('grant cordon_enroller to %I', current_user);
   end if;
