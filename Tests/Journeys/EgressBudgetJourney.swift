@@ -98,6 +98,13 @@ struct EgressBudgetJourney {
         sleep 0.05
       done
       """
+    // Else the first would have sent all of it alone.
+    var serving = 0
+    for _ in 0..<600 where serving < 2 {
+      serving = try await Tool(url: house.superuser).run(["workers", "--json"]).json().array?.count ?? 0
+      if serving < 2 { try await Task.sleep(for: .milliseconds(100)) }
+    }
+    #expect(serving == 2, "\(second.stderr)")
     var jobs: [String] = []
     for _ in 0..<2 { jobs.append(try await house.enqueue(script, grants: ["plain"], options: ["--timeout", "5m"])) }
     var sent: [Int64] = []
