@@ -6,7 +6,7 @@
 --   used, its login is barred, and there is a login of `cordon_worker` with a principal of the token's tenant and queues, for the token's
 --   life. Its name ends as the token's does, so a worker that did not hear the answer knows whom it has become.
 --   Before its life is over the worker calls `renew` with another verifier. From then on the password before it opens no session.
---   How identities end is in 0051.
+--   How identities end is in 0056.
 --
 -- No password reaches the server, so no log, view or backup of it has one.
 --
