@@ -91,11 +91,9 @@ public final class Broker: Sendable {
       for door in doors { Glibc.close(door.listener) }
       throw error
     }
-    // All of a session on one loop: a connection is accepted and served by one thread, which nobody has to wake for it.
-    let loop = group.next()
     for (index, door) in doors.enumerated() {
       do {
-        try await listen(door.listener, door.grant, session, on: loop)
+        try await listen(door.listener, door.grant, session)
       } catch {
         for later in doors[(index + 1)...] { Glibc.close(later.listener) }
         session.cut(reason: "the broker could not listen")
@@ -105,10 +103,8 @@ public final class Broker: Sendable {
     return session
   }
 
-  private func listen(
-    _ descriptor: Int32, _ grant: Grant?, _ session: EgressSession, on loop: any EventLoop
-  ) async throws {
-    let door = try await ServerBootstrap(group: loop)
+  private func listen(_ descriptor: Int32, _ grant: Grant?, _ session: EgressSession) async throws {
+    let door = try await ServerBootstrap(group: group)
       .childChannelOption(.autoRead, value: false)
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.maxMessagesPerRead, value: 1)

@@ -60,8 +60,8 @@ public struct LedgerLine: Sendable, Equatable {
     self.rule = rule
     self.subject = subject
     self.previous = previous
-    // Written once, by hand: a new connection costs two lines, and a dictionary that is sorted for each was most of what they cost.
-    // A test compares it with the general writer.
+    // Written once, by hand: a new connection costs two lines, and a dictionary would be made and sorted twice for each. A test compares
+    // it with the general writer.
     func text(_ value: String?) -> String { value.map(CanonicalJSON.quoted) ?? "null" }
     let before = """
       {"address":\(text(subject.address)),"at":\(text(at)),"decision":"\(decision.rawValue)",\
