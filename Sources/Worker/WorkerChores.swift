@@ -12,14 +12,11 @@ extension Worker {
     let pause = min(configuration.leaseSeconds / 2, 5)
     var retentionDue = ContinuousClock.now
     while !Task.isCancelled {
+      if retentionDue <= .now {
+        retentionDue = .now + Self.retentionInterval
+        await removeWhatIsOver()
+      }
       do {
-        if retentionDue <= .now {
-          let dropped = try await store.applyRetention()
-          if !dropped.isEmpty { logger.notice("dropped what is kept no longer", metadata: ["what": "\(dropped)"]) }
-          let removed = try await store.reapLogins()
-          if !removed.isEmpty { logger.notice("removed logins that are over", metadata: ["roles": "\(removed)"]) }
-          retentionDue = .now + Self.retentionInterval
-        }
         let rescued = try await store.rescue(limit: 100)
         if rescued > 0 {
           logger.notice("rescued attempts of silent workers", metadata: ["count": "\(rescued)"])
@@ -31,6 +28,22 @@ extension Worker {
         if !Task.isCancelled { logger.warning("rescue failed", metadata: ["error": "\(error)"]) }
       }
       try? await Task.sleep(for: .seconds(pause * Double.random(in: 0.75...1.25)))
+    }
+  }
+
+  /// None of it keeps the rest, nor rescue, from being done.
+  private func removeWhatIsOver() async {
+    do {
+      let dropped = try await store.applyRetention()
+      if !dropped.isEmpty { logger.notice("dropped what is kept no longer", metadata: ["what": "\(dropped)"]) }
+    } catch {
+      if !Task.isCancelled { logger.warning("retention failed", metadata: ["error": "\(error)"]) }
+    }
+    do {
+      let removed = try await store.reapLogins()
+      if !removed.isEmpty { logger.notice("removed logins that are over", metadata: ["roles": "\(removed)"]) }
+    } catch {
+      if !Task.isCancelled { logger.warning("removing logins failed", metadata: ["error": "\(error)"]) }
     }
   }
 

@@ -166,7 +166,9 @@ struct WorkerOptions: ParsableArguments {
       statementTimeout: pace.statementTimeout, cancelGrace: pace.cancelGrace, login: identity?.login)
     // One for each attempt, which has one statement under way at most, and three for claim, heartbeat and rescue:
     // a heartbeat never waits behind attempts. Connections are opened when they are needed.
-    let pool = Pool(settings, maximum: slots + 3, waitLimit: pace.patience)
+    // An enrolled login has 64 (`enrolment_owner.sql`), of which renewals and LISTEN take a few.
+    let connections = identity == nil ? slots + 3 : min(slots + 3, 56)
+    let pool = Pool(settings, maximum: connections, waitLimit: pace.patience)
     // From here on: to prove that this host confines may take longer than half of a short life.
     let keeping = identity.map { identity in Task { await identity.keep(Store(pool: pool)) } }
     defer { keeping?.cancel() }

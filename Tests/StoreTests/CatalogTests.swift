@@ -53,10 +53,13 @@ private let groups = [
     #expect(try #require(Int(count)) > 40)
     let loose = try await admin(
       """
-      select p.oid::regprocedure::text from pg_proc p where pronamespace = 'cordon'::regnamespace and (
+      select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where n.nspname in ('cordon', 'cordon_logins') and (
         not prosecdef
-        or proowner not in ('cordon_owner'::regrole, 'cordon_reader'::regrole, 'cordon_enroller'::regrole)
-        or not coalesce(proconfig, '{}') @> array['search_path=cordon, pg_temp']
+        or case nspname when 'cordon' then proowner not in ('cordon_owner'::regrole, 'cordon_reader'::regrole)
+          else proowner <> 'cordon_enroller'::regrole end
+        or not coalesce(proconfig, '{}') @> array['search_path=' || case nspname when 'cordon' then 'cordon' else 'pg_catalog' end
+          || ', pg_temp']
         or exists (select from aclexplode(coalesce(proacl, acldefault('f', proowner))) a where a.grantee = 0))
       """)
     #expect(loose == [])
@@ -105,11 +108,26 @@ private let groups = [
   @Test func whatMakesLoginsIsFixed() async throws {
     let owned = try await admin(
       """
-      select p.proname from pg_proc p where pronamespace = 'cordon'::regnamespace
-        and proowner = 'cordon_enroller'::regrole order by 1
+      select p.oid::regproc::text from pg_proc p where proowner = 'cordon_enroller'::regrole order by 1
       """)
     #expect(
-      owned == ["bar_login", "drop_login", "end_sessions", "group_of", "make_login", "own_login", "set_login"])
+      owned
+        == ["bar_login", "drop_login", "end_sessions", "group_of", "make_login", "own_login", "set_login"].map {
+          "cordon_logins." + $0
+        })
+    #expect(
+      try await admin(
+        """
+        select r.rolname from pg_namespace n, pg_roles r
+        where n.nspname = 'cordon_logins' and not r.rolsuper and has_schema_privilege(r.oid, n.oid, 'create')
+        """) == ["cordon_enroller"])
+    #expect(
+      try await admin(
+        """
+        select g || ' ' || p.proname from pg_proc p, unnest($1::text[] || 'cordon_reader'::text) g
+        where p.pronamespace = 'cordon_logins'::regnamespace
+          and (has_function_privilege(g, p.oid, 'execute') or has_schema_privilege(g, p.pronamespace, 'usage'))
+        """, [Parameter(groups)]) == [])
     #expect(
       try await admin(
         """

@@ -20,6 +20,8 @@ import Testing
     #expect(try await member.loginFacts() == "t f f f f f cordon_worker")
     #expect(try await token.loginFacts() == "f f f f f f")
     #expect(
+      try await admin("select rolconnlimit::text from pg_roles where rolname = $1", [Parameter(member.role)]) == ["64"])
+    #expect(
       try await admin("select rolpassword from pg_authid where rolname = $1", [Parameter(member.role)])
         == [verifier("D")])
     #expect(try await admin("select rolpassword from pg_authid where rolname = $1", [Parameter(token.role)]) == [nil])
@@ -174,7 +176,8 @@ import Testing
     for sql in [
       "select cordon.renew('\(verifier())')::text", "select cordon.claim(1, 1)::text",
       "select role::text from cordon.join_token",
-      "select cordon.make_login('worker', null, '\(verifier())', now())::text", "create role mine",
+      "select cordon_logins.make_login('worker', null, '\(verifier())', now())::text", "create role mine",
+      "select lo_create(0)::text",
       "create table mine (a int)",
       "set role cordon_worker", "set role cordon_enroller", "alter role \(token.role) valid until 'infinity'",
       "grant cordon_worker to \(token.role)",
@@ -186,6 +189,53 @@ import Testing
     let worker = try await Member.make("cordon_worker")
     #expect(try await refusal { try await worker.store.enrol(name: "w", verifier: verifier()) }.sqlState == "42501")
     #expect(try await refusal { try await worker.store.renew(verifier: verifier()) }.sqlState == "42501")
+  }
+
+  @Test("what the schema's owner puts in the way is not called by what makes logins")
+  func shadowed() async throws {
+    try await Database.current.execute(
+      """
+      set role cordon_owner;
+      create function cordon.format(text, name, text, timestamptz) returns text language sql as
+        $$ select $q$do $x$ begin raise exception 'planted'; end $x$ $q$ $$;
+      grant execute on function cordon.format(text, name, text, timestamptz) to public
+      """)
+    let member = try await Member.invited().enrolled()
+    #expect(try await member.store.renew(verifier: verifier("E")) == 3_600)
+    let owner = try await Member.make("cordon_owner")
+    for sql in [
+      "create function cordon_logins.format(text, name) returns text language sql as 'select null'",
+      "drop function cordon_logins.drop_login(name)",
+      "alter function cordon_logins.drop_login(name) owner to cordon_owner",
+      "alter schema cordon_logins rename to mine",
+    ] {
+      #expect(
+        try await refusal { try await owner.column(sql) }.sqlState == "42501", "\(sql)")
+    }
+  }
+
+  @Test("a login is good until its identity's end, in whatever form the session writes times")
+  func forms() async throws {
+    let member = try await Member.invited().enrolled()
+    let session = try await Session(member.role)
+    // IST is India's, and is read as Israel's.
+    try await session.run(
+      "set datestyle = 'SQL, DMY'; set timezone = 'Asia/Kolkata'; select seconds::text from cordon.renew('\(verifier("E"))')"
+    )
+    await session.close()
+    #expect(
+      try await admin(
+        "select (a.rolvaliduntil = p.expires_at)::text from pg_roles a join cordon.principal p on p.role = a.rolname where p.role = $1",
+        [Parameter(member.role)]) == ["true"])
+  }
+
+  @Test("a worker registers under the name that it enrolled with, and no other")
+  func otherName() async throws {
+    let member = try await Member.invited().enrolled()
+    let error = try await refusal { try await member.registered(name: "rack-8") }
+    #expect(error.sqlState == "42501" && error.message.hasPrefix("name: "), "\(error)")
+    #expect(error.message.contains("rack-7") && error.hint?.contains("--name") == true, "\(error)")
+    _ = try await member.registered()
   }
 
   @Test("a revoked name enrols nobody, and its token is good when it is lifted")

@@ -2,6 +2,7 @@ import FoundationEssentials
 import Jobs
 import Postgres
 import PrivateCluster
+import Schedules
 import TestKit
 import Testing
 
@@ -187,12 +188,91 @@ import Testing
     try await cluster.dropDatabase(name)
   }
 
+  private func owning(_ count: Int, _ member: Member) async throws {
+    try await Database.current.execute(
+      """
+      do $$ begin
+        for i in 1..\(count) loop execute format('alter large object %s owner to \(member.role)', lo_create(0)); end loop;
+      end $$
+      """)
+  }
+
+  @Test("a login that owns very much stays, and keeps no other from being removed")
+  func ownsMuch() async throws {
+    let boss = try await Member.make("cordon_operator")
+    let (greedy, other) = (try await Member.invited(), try await Member.invited())
+    try await owning(501, greedy)
+    _ = try await admin("update cordon.join_token set expires_at = now() - interval '25 hours' returning 1::text")
+    #expect(try await boss.store.reapLogins() == [other.role])
+    #expect(try await greedy.loginFacts() == "f f f f f f")
+    #expect(try await admin("select role::text from cordon.join_token") == [greedy.role])
+    try await Database.current.execute(
+      "do $$ begin perform lo_unlink(oid) from pg_largeobject_metadata limit 400; end $$")
+    #expect(try await boss.store.reapLogins() == [greedy.role])
+  }
+
+  @Test(
+    "who has expired, or is killed, makes none of the calls that name no worker either; operators do",
+    arguments: [true, false])
+  func unnamed(expires: Bool) async throws {
+    let boss = try await Member.make("cordon_operator")
+    let worker = try await Member.worker()
+    let store = worker.member.store
+    let producer = try await Member.producer()
+    try await producer.store.setSchedule(
+      "nightly", document: #"{"cron": "0 * * * *", "zone": "UTC", "specification": \#(sleepJob)}"#)
+    _ = try await admin("update cordon.schedule set next_at = now() - interval '1 second' returning name")
+    let due = try #require(try await store.dueSchedules(limit: 1).first)
+    let document = try ScheduleDocument(due.document)
+    let firing = document.schedule.firing(handled: due.handledAt, now: due.now, missed: document.missed)
+    let calls: [@Sendable (Store) async throws -> Void] = [
+      { _ = try await $0.rescue(limit: 1) }, { _ = try await $0.applyRetention() }, { _ = try await $0.reapLogins() },
+    ]
+    for call in calls { try await call(store) }
+    if expires {
+      try await boss.store.addPrincipal(role: worker.member.role, tenant: nil)
+      try await worker.member.expire(seconds: -1)
+    } else {
+      _ = try await boss.store.revoke(.principal, worker.member.role, mode: .kill, reason: "stolen")
+    }
+    let own: [@Sendable (Store) async throws -> Void] = [
+      { _ = try await $0.dueSchedules(limit: 1) }, { _ = try await $0.fire(due, firing) },
+      { _ = try await $0.breakSchedule(due, problem: "p") },
+    ]
+    for call in calls + own {
+      let error = try await refusal { try await call(store) }
+      #expect(error.sqlState == "CD403", "\(error)")
+      #expect(error.message.contains(expires ? "has expired" : "stolen"), "\(error)")
+    }
+    for call in calls { try await call(boss.store) }
+    #expect(try await Member.make("cordon_worker").store.dueSchedules(limit: 1).count == 1)
+  }
+
+  @Test("limits that name no end leave an enrolled identity its own, and give others none")
+  func limits() async throws {
+    let boss = try await Member.make("cordon_operator")
+    let member = try await Member.invited().enrolled()
+    let producer = try await Member.producer()
+    try await producer.expire(seconds: 60)
+    for role in [member.role, producer.role] {
+      try await boss.store.limitPrincipal(
+        role, kind: nil, expiresAt: nil, jobsPerHour: 5, cpuSecondsPerDay: nil, egressBytesPerDay: nil)
+    }
+    #expect(
+      try await admin(
+        "select role::text from cordon.principal where expires_at is not null and jobs_per_hour = 5") == [member.role])
+    let id = try await member.registered()
+    try await member.expire(seconds: -1)
+    let error = try await refusal { try await member.store.claim(worker: id, limit: 1) }
+    #expect(error.hint == "have it enrol anew: cordon workers invite", "\(error)")
+  }
+
   @Test("a day after their end logins are removed, but for one whose worker holds a lease")
   func reaped() async throws {
     let scene = try await EnrolledScene()
     let (unused, other) = (try await Member.invited(), try await Member.invited().enrolled(name: "other"))
     // Something of its own would keep a login from being removed.
-    _ = try await other.column("select lo_create(0)::text")
+    try await owning(1, other)
     await other.pool.close()
     #expect(try await scene.boss.store.reapLogins() == [])
     _ = try await admin(

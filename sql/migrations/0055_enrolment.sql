@@ -11,9 +11,9 @@
 -- No password reaches the server, so no log, view or backup of it has one.
 --
 -- Whoever has CREATEROLE can, in PostgreSQL 15, become anybody but a superuser. So nobody logs in with it: a few functions with fixed
--- bodies belong to `cordon_enroller`, who cannot log in and has no members. They make the names they use, or see to it that it is one
--- of those. Migrating hands them over where it may make that role (`sql/statements/enrolment_owner.sql`); where it may not, they stay
--- `cordon_owner`'s, which can make no role, and refuse with the fix.
+-- bodies belong to `cordon_enroller`, who cannot log in and has no members, in a schema of its own where `cordon_owner` can put nothing
+-- in their way. They make the names they use, or see to it that it is one of those. `sql/statements/enrolment_owner.sql` makes them,
+-- where whoever migrates may; where not, no token is made, and what would be done to logins finds none.
 --
 -- Roles are the cluster's and rows are the database's. Names are random, and what is removed is what this database's rows name.
 
@@ -45,109 +45,6 @@ create table enrolment (
   -- For good: what is lifted later brings no login back.
   barred_at timestamptz
 );
-
--- What `cordon_enroller` does.
-
--- The name, if it is one that is made here; and who may make it.
-create function own_login(role name) returns name
-language plpgsql stable security definer set search_path = cordon, pg_temp as $$
-begin
-  if role !~ '^cordon_(join|worker)_[0-9a-f]{16}$' then
-    raise exception using errcode = '42501', message = format('role: %s was not made for a worker', quote_ident(role));
-  elsif not exists (select from pg_roles r where r.rolname = current_user and r.rolcreaterole) then
-    raise exception using errcode = '42501', message = 'enrolment: this database may not make logins',
-      hint = 'run `cordon migrate` once as a superuser, or as a role with CREATEROLE that may act as cordon_owner';
-  end if;
-  return role;
-end
-$$;
-
-create function group_of(login name) returns name
-language plpgsql stable security definer set search_path = cordon, pg_temp as $$
-begin
-  return case when starts_with(login::text, 'cordon_join_') then 'cordon_joiner' else 'cordon_worker' end;
-end
-$$;
-
--- The only place that a password is set. It must be a verifier to the letter: anything else PostgreSQL takes for the password itself.
-create function set_login(role name, verifier text, until timestamptz) returns void
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
-begin
-  -- RFC 5803 as PostgreSQL writes it: at least the 4096 iterations of RFC 7677, a salt of 16 bytes and two keys of 32.
-  if not coalesce(verifier ~
-    '^SCRAM-SHA-256\$(409[6-9]|4[1-9][0-9]{2}|[5-9][0-9]{3}|[1-9][0-9]{4,5}):[A-Za-z0-9+/]{22}==\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$',
-    false)
-  then
-    raise exception using errcode = '22023', message = 'verifier: is not SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey',
-      hint = 'make it on the client, from a random password';
-  end if;
-  execute format('alter role %I password %L valid until %L', own_login(role), verifier, until);
-end
-$$;
-
--- `number` is what the name ends with; null is a new one.
-create function make_login(kind text, number text, verifier text, until timestamptz) returns name
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
-declare
-  login constant name := own_login('cordon_' || kind || '_'
-    || coalesce(number, left(replace(gen_random_uuid()::text, '-', ''), 16)));
-begin
-  -- A token may be tried again while a first session of it is still there.
-  execute format('create role %I login connection limit %s', login, case kind when 'join' then 2 else -1 end);
-  perform set_login(login, verifier, until);
-  execute format('grant %I to %I', group_of(login), login);
-  -- To end its sessions, and what it owns, one must be a member.
-  execute format('grant %I to %I', login, current_user);
-  return login;
-end
-$$;
-
--- Nobody gets in from here on, and who is in may do nothing more.
-create function bar_login(role name) returns void
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
-declare
-  login constant name := own_login(role);
-begin
-  if exists (select from pg_roles r where r.rolname = login and r.rolcanlogin) then
-    execute format('alter role %I nologin password null valid until ''-infinity''', login);
-    execute format('revoke %I from %I', group_of(login), login);
-  end if;
-end
-$$;
-
--- Waits for each a little, because what a session has locked is free when it is gone.
-create function end_sessions(role name) returns int
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
-declare
-  login constant name := own_login(role);
-begin
-  return (
-    select count(pg_terminate_backend(a.pid, 200))
-    from pg_stat_activity a join pg_roles r on r.oid = a.usesysid
-    where r.rolname = login and a.pid <> pg_backend_pid());
-end
-$$;
-
--- Removes the login with what it owns in this database. Null when it is gone, else why it is not.
-create function drop_login(role name) returns text
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
-declare
-  login constant name := own_login(role);
-begin
-  if exists (select from pg_roles r where r.rolname = login) then
-    execute format('drop owned by %I', login);
-    execute format('drop role %I', login);
-  end if;
-  return null;
-exception when dependent_objects_still_exist or object_in_use or insufficient_privilege then
-  return sqlerrm;
-end
-$$;
-
-revoke all on function own_login(name), group_of(name), set_login(name, text, timestamptz), make_login(text, text, text, timestamptz),
-  bar_login(name), end_sessions(name), drop_login(name) from public;
-
--- What everybody else does.
 
 -- What a principal may be let do: names that are well formed and known. As 0008 had it in `add_principal`.
 create function check_reach(tenant text, queues text[]) returns void
@@ -197,8 +94,12 @@ begin
   elsif not coalesce(create_join_token.life between interval '5 seconds' and interval '7 days', false) then
     perform refuse('22023', 'life', format('%s is not 5 s to 7 days', coalesce(create_join_token.life::text, 'null')));
   end if;
+  if to_regprocedure('cordon_logins.make_login(text, text, text, timestamptz)') is null then
+    perform refuse('42501', 'enrolment', 'this database may not make logins',
+      'run `cordon migrate` once as a superuser, or as a role with CREATEROLE that may act as cordon_owner');
+  end if;
   expires_at := clock_timestamp() + create_join_token.expires;
-  role := make_login('join', null, create_join_token.verifier, expires_at);
+  role := cordon_logins.make_login('join', null, create_join_token.verifier, expires_at);
   insert into join_token (role, tenant, queues, life, expires_at)
   values (role, create_join_token.tenant, create_join_token.queues, create_join_token.life, expires_at);
   insert into audit (what, detail) values ('join_token_made', jsonb_build_object('role', role,
@@ -231,12 +132,12 @@ begin
   end if;
   expires_at := clock_timestamp() + token.life;
   seconds := extract(epoch from token.life);
-  role := make_login('worker', right(token.role, 16), enrol.verifier, expires_at);
+  role := cordon_logins.make_login('worker', right(token.role, 16), enrol.verifier, expires_at);
   insert into principal (role, tenant, queues, kind, expires_at, added_by)
   values (role, token.tenant, token.queues, 'service', expires_at, token.made_by);
   insert into enrolment (role, name, token, life) values (role, enrol.name, token.role, token.life);
   update join_token t set used_at = clock_timestamp() where t.role = token.role;
-  perform bar_login(token.role);
+  perform cordon_logins.bar_login(token.role);
   insert into audit (what, detail) values ('worker_enrolled', jsonb_build_object('role', role, 'name', enrol.name,
     'token', token.role, 'tenant', token.tenant, 'queues', token.queues, 'expires_at', iso(expires_at)));
 end
@@ -274,7 +175,7 @@ begin
   end if;
   expires_at := clock_timestamp() + me.life;
   seconds := extract(epoch from me.life);
-  perform set_login(me.role, renew.verifier, expires_at);
+  perform cordon_logins.set_login(me.role, renew.verifier, expires_at);
   update principal p set expires_at = renew.expires_at where p.role = me.role;
   update enrolment e set renewed_at = clock_timestamp(), renewals = e.renewals + 1 where e.role = me.role;
 end
@@ -291,14 +192,14 @@ begin
   if not exists (select from join_token t where t.role = withdraw_join_token.role) then
     perform refuse('CD404', 'token', shown(withdraw_join_token.role) || ' is unknown', 'cordon workers invitations lists them');
   end if;
-  perform end_sessions(withdraw_join_token.role::name);
+  perform cordon_logins.end_sessions(withdraw_join_token.role::name);
   select * into token from join_token t where t.role = withdraw_join_token.role for update;
   if token.used_at is not null then
     perform refuse('22023', 'token', token.role || ' was used at ' || iso(token.used_at),
       'stop whom it made: cordon revoke principal cordon_worker_' || right(token.role, 16) || ' --mode kill');
   elsif token.withdrawn_at is null then
     update join_token t set withdrawn_at = clock_timestamp() where t.role = token.role;
-    perform bar_login(token.role);
+    perform cordon_logins.bar_login(token.role);
     insert into audit (what, detail) values ('join_token_withdrawn', jsonb_build_object('role', token.role));
   end if;
 end
@@ -323,6 +224,20 @@ $$;
 
 select change_function('workers()', '''state'', case', '''enrolled'', exists (select from enrolment e where e.role = w.role),
     ''identity_expires_at'', (select iso(p.expires_at) from principal p where p.role = w.role), ''state'', case');
+
+select change_function(c.name, c.before, c.after) from (values
+  -- The end of an identity is its renewals'.
+  ('limit_principal(text, text, timestamptz, int, float8, bigint)', 'expires_at = limit_principal.expires_at,',
+    'expires_at = coalesce(limit_principal.expires_at, case when exists (select from enrolment e where e.role = p.role) then p.expires_at end),'),
+  -- A kill names workers by the name they enrolled with.
+  ('register_worker(text, text, text, text[], int, float8, text[], text[])', 'select * into me from principal p where p.role = session_user;',
+    'if exists (select from enrolment e where e.role = session_user and e.name <> register_worker.name) then
+    perform refuse(''42501'', ''name'', format(''%s enrolled as %s, not as %s'', session_user,
+        (select shown(e.name) from enrolment e where e.role = session_user), shown(register_worker.name)),
+      ''start it with --name as it enrolled, or have it enrol anew: cordon workers invite'');
+  end if;
+  select * into me from principal p where p.role = session_user;')
+) c (name, before, after);
 
 revoke all on function check_reach(text, text[]), create_join_token(text, text[], interval, interval, text), enrol(text, text),
   revoked_enrolments(), renew(text), withdraw_join_token(text), join_tokens() from public;

@@ -53,7 +53,8 @@ begin
         coalesce(own_worker.id::text, 'null')), 'register again');
     elsif not even_barred then
       perform refuse('CD403', 'worker', format('the identity of role %s has expired', shown(session_user::text)),
-        'give it more time: cordon principals limit, or have it enrol anew: cordon workers invite');
+        case when exists (select from enrolment e where e.role = session_user) then 'have it enrol anew: cordon workers invite'
+          else 'give it more time: cordon principals limit ROLE --expires' end);
     end if;
     return null;
   end if;
@@ -67,6 +68,21 @@ begin
 end
 $$;
 revoke all on function own_worker(bigint, boolean) from public;
+
+-- For calls that name no worker, and that operators may make as well: by the login alone.
+create function refuse_over_login() returns void
+language plpgsql stable security definer set search_path = cordon, pg_temp as $$
+declare
+  killed constant text := (
+    select format('principal %s is revoked: %s', r.target, r.reason) from revoked r
+    where r.kind = 'principal' and r.target = session_user::text and r.mode = 'kill');
+begin
+  if (killed is not null or is_expired(session_user)) and not pg_has_role(session_user, 'cordon_operator', 'member') then
+    perform refuse('CD403', 'worker', coalesce(killed, format('the identity of role %s has expired', shown(session_user::text))));
+  end if;
+end
+$$;
+revoke all on function refuse_over_login() from public;
 
 create or replace function is_barred(me worker) returns boolean
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
@@ -87,7 +103,13 @@ select change_function(c.name, c.before, c.after) from (values
     return query select * from note_late(complete.worker, jobs, tokens);
     return;
   end if;
-  -- Parsed once, and')
+  -- Parsed once, and'),
+  ('due_schedules(int)', E'begin\n  return query', E'begin\n  perform refuse_over_login();\n  return query'),
+  ('fire_schedule(text, text, bigint, timestamptz[], timestamptz, timestamptz, timestamptz, timestamptz)',
+    E'begin\n  select * into s from', E'begin\n  perform refuse_over_login();\n  select * into s from'),
+  ('break_schedule(text, text, bigint, text)', E'begin\n  update schedule', E'begin\n  perform refuse_over_login();\n  update schedule'),
+  ('rescue(int)', E'begin\n  perform promote(most);', E'begin\n  perform refuse_over_login();\n  perform promote(most);'),
+  ('apply_retention()', E'begin\n  if not exists (select from retention', E'begin\n  perform refuse_over_login();\n  if not exists (select from retention')
 ) c (name, before, after);
 
 select pin_plans('note_late(bigint, uuid[], bigint[])');
@@ -102,10 +124,10 @@ declare
 begin
   for e in select r.role, r.reason from revoked_enrolments() r join enrolment n on n.role = r.role where n.barred_at is null loop
     begin
-      perform end_sessions(e.role);
+      perform cordon_logins.end_sessions(e.role);
       update enrolment n set barred_at = clock_timestamp() where n.role = e.role;
       update principal p set expires_at = least(p.expires_at, clock_timestamp()) where p.role = e.role;
-      perform bar_login(e.role);
+      perform cordon_logins.bar_login(e.role);
       insert into audit (what, detail) values ('identity_barred', jsonb_build_object('role', e.role, 'reason', e.reason));
     exception when lock_not_available or internal_error then
       -- internal_error is "tuple concurrently updated": it renews at this moment. The next look finds it.
@@ -113,8 +135,12 @@ begin
     end;
   end loop;
   -- Who has expired has had the time to say what it still had to.
-  perform end_sessions(n.role) from enrolment n left join principal p on p.role = n.role
-  where n.barred_at is not null or p.expires_at < clock_timestamp() - interval '10 minutes';
+  for e in
+    select n.role from enrolment n left join principal p on p.role = n.role
+    where n.barred_at is not null or p.expires_at < clock_timestamp() - interval '10 minutes'
+  loop
+    perform cordon_logins.end_sessions(e.role);
+  end loop;
 end
 $$;
 
@@ -138,6 +164,7 @@ declare
   old record;
   why text;
 begin
+  perform refuse_over_login();
   if not pg_try_advisory_xact_lock(hashtext('cordon.reap_logins')) then
     return;
   end if;
@@ -150,9 +177,9 @@ begin
       and not exists (select from lease l join worker w on w.id = l.worker where w.role = e.role)
   loop
     begin
-      perform end_sessions(old.role);
-      perform bar_login(old.role);
-      why := drop_login(old.role);
+      perform cordon_logins.end_sessions(old.role);
+      perform cordon_logins.bar_login(old.role);
+      why := cordon_logins.drop_login(old.role);
       if why is null then
         delete from join_token t where t.role = old.role;
         delete from enrolment e where e.role = old.role;
@@ -160,8 +187,8 @@ begin
         insert into audit (what, detail) values (old.what, jsonb_build_object('role', old.role));
         return next old.role::text;
       end if;
-    exception when lock_not_available or internal_error then
-      -- Later.
+    exception when others then
+      -- Later; whatever is the matter with one keeps no other.
       null;
     end;
   end loop;
