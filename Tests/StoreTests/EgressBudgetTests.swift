@@ -169,21 +169,75 @@ import Testing
     #expect(try await run.report(6, sent: -500, received: 1) == 998)
   }
 
-  @Test("the reports of an hour that is over become one row, and the sum stays")
+  @Test("the reports of a minute that is over become one row, and the sum stays")
   func folded() async throws {
     let scene = try await Scene(budget: 10_000)
     let run = try await scene.running()
     for number in 1...20 { try await run.report(Int64(number), sent: 10, received: 1) }
     _ = try await admin(
       """
-      update cordon.spending set at = date_trunc('hour', now()) - interval '2 hours' + report * interval '1 minute'
+      update cordon.spending set at = date_trunc('minute', now()) - interval '2 hours' + report / 10 * interval '1 minute'
       returning 1::text
       """)
     #expect(try await run.report(21, sent: 10) == 9_790)
     #expect(
       try await admin("select format('%s %s', sent_bytes, received_bytes) from cordon.spending order by at")
-        == ["200 20", "10 0"])
+        == ["90 9", "100 10", "10 1", "10 0"])
     #expect(try await run.report(22, sent: 0) == 9_790)
+  }
+
+  @Test("a worker that reports more than there is keeps no report from being kept")
+  func sums() async throws {
+    let scene = try await Scene(budget: 10_000)
+    let run = try await scene.running()
+    // Each as much as one report can say; their sum is no 64-bit number.
+    _ = try await admin(
+      """
+      insert into cordon.spending (role, at, sent_bytes, received_bytes, token, report)
+      select $1, date_trunc('minute', now() - interval '1 hour'), 1125899906842624, 1125899906842624, 1, n
+      from generate_series(1, 9000) n returning 1::text
+      """, [Parameter(scene.agent.role)])
+    #expect(try await run.report(1, sent: 1) == 0)
+    #expect(
+      try await admin("select format('%s %s', sent_bytes, received_bytes) from cordon.spending order by at")
+        == ["1125899906842624 1125899906842624", "1 0"])
+    #expect(try await scene.shown()?["state"]?.string == "spent")
+  }
+
+  @Test(
+    "what is left is summed once a principal, however many of its attempts are asked for; more than 10000 are refused")
+  func many() async throws {
+    let scene = try await Scene(budget: 10_000)
+    let boss = try await Database.current.connect()
+    for _ in 0..<5 { try await scene.enqueue() }
+    func answer(_ sql: String) async throws -> [String?] {
+      try await boss.query(Statement(name: sql, sql: sql), []).map { try $0.get(at: 0, as: String?.self) }
+    }
+    try await boss.execute(script: "begin; set local track_functions = 'pl'")
+    let id = try #require(
+      try await answer("select cordon.register_worker('w', 'h', 'b', array['default'], 10, 30)::text")[0])
+    #expect(try await answer("select job::text from cordon.claim(\(id), 10)").count == 5)
+    let calls = "select pg_stat_get_xact_function_calls('cordon.egress_left(name)'::regprocedure)::text"
+    let before = try await answer(calls)[0].flatMap { Int($0) } ?? 0
+    let left = try await answer(
+      """
+      select egress_left::text from cordon.report_egress(\(id), array(select job from cordon.lease order by job),
+        array(select token from cordon.lease order by job), array_fill(0::bigint, array[5]), array_fill(0::bigint, array[5]),
+        array_fill(0::bigint, array[5]))
+      """)
+    #expect(left == Array(repeating: "10000", count: 5))
+    #expect((try await answer(calls)[0].flatMap { Int($0) } ?? 0) - before == 1)
+    let error = try await refusal {
+      try await boss.query(
+        Statement(
+          name: "",
+          sql:
+            "select egress_left from cordon.report_egress(\(id), array_fill(gen_random_uuid(), array[10001]), '{}', '{}', '{}', '{}')"
+        ),
+        [])
+    }
+    #expect(error.sqlState == "22023" && error.message.contains("10000"), "\(error)")
+    await boss.close()
   }
 
   @Test func aBudgetIsNoNegativeNumber() async throws {

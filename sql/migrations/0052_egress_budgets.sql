@@ -75,19 +75,23 @@ begin
 end
 $$;
 
--- Makes one row of those of an hour that is over, so that a day is a short sum. A report of it that is repeated after that counts again.
+-- Makes one row of those of a minute that is over, so that a day is a short sum. A report of it that is repeated after that counts again.
+-- A row has no more than any policy can grant: reports are workers' words, and their sum may be no number of this kind.
 create function fold_egress(roles name[]) returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+declare
+  most constant bigint := 1125899906842624;
 begin
   with old as (
     delete from spending where ctid = any (array(
       select s.ctid from spending s
-      where s.role = any (roles) and s.at < date_trunc('hour', clock_timestamp() - interval '10 minutes') and s.token is not null
+      where s.role = any (roles) and s.at < date_trunc('minute', clock_timestamp() - interval '10 minutes') and s.token is not null
       limit 10000 for update skip locked))
     returning role, at, sent_bytes, received_bytes
   )
   insert into spending (role, at, sent_bytes, received_bytes)
-  select o.role, max(o.at), sum(o.sent_bytes), sum(o.received_bytes) from old o group by o.role, date_trunc('hour', o.at);
+  select o.role, max(o.at), least(sum(o.sent_bytes), most)::bigint, least(sum(o.received_bytes), most)::bigint
+  from old o group by o.role, date_trunc('minute', o.at);
 end
 $$;
 
@@ -104,6 +108,12 @@ declare
   me constant worker := own_worker(report_egress.worker);
   spenders name[];
 begin
+  -- As many as a worker can have attempts.
+  if greatest(cardinality(jobs), cardinality(tokens), cardinality(reports), cardinality(report_egress.sent),
+    cardinality(report_egress.received)) > 10000
+  then
+    perform refuse('22023', 'jobs', 'are more than 10000');
+  end if;
   if exists (select from principal p where p.egress_bytes_per_day is not null) then
     with noted as (
       insert into spending (role, sent_bytes, received_bytes, token, report)
@@ -120,10 +130,16 @@ begin
       perform fold_egress(spenders);
     end if;
   end if;
+  -- A sum over a day, so once for each of them.
   return query
-    select g.token, egress_left(j.enqueued_by)
-    from unnest(jobs, tokens) g (job, token) cross join lateral (select * from job where job.id = g.job offset 0) j
-    where reporting_attempt(me, g.job, g.token) is not null;
+    with asked as materialized (
+      select g.token, j.enqueued_by as role
+      from unnest(jobs, tokens) g (job, token) cross join lateral (select * from job where job.id = g.job offset 0) j
+      where reporting_attempt(me, g.job, g.token) is not null
+    ), spender as materialized (
+      select r.role, egress_left(r.role) as amount from (select distinct a.role from asked a) r
+    )
+    select a.token, s.amount from asked a join spender s on s.role = a.role;
 end
 $$;
 
