@@ -90,6 +90,26 @@ import Testing
     #expect(try await boss.store.liveCredentials().isEmpty)
   }
 
+  @Test("a worker with a tenant is told of that tenant's logins, the oldest first, and speaks for no other's")
+  func ofOneTenant() async throws {
+    let setting = try await Setting()
+    for version in ["z", "a"] { #expect(try await setting.give("ledger", .login, version)) }
+    #expect(
+      try await setting.worker.member.store.complete(
+        worker: setting.worker.id, claim: setting.claim, report: .succeeded()))
+    for tenant in ["beta", "alpha"] {
+      let member = try await Member.make("cordon_worker")
+      try await Member.superuser.store.addPrincipal(role: member.role, tenant: tenant)
+      let id = try await member.registered()
+      let own = tenant == "alpha"
+      #expect(try await member.store.loginsLeft(worker: id).map(\.role) == (own ? ["z", "a"] : []))
+      try await member.store.loginsEnded(worker: id, roles: ["z"])
+      #expect(
+        try await setting.worker.member.store.loginsLeft(worker: setting.worker.id).map(\.role)
+          == (own ? ["a"] : ["z", "a"]))
+    }
+  }
+
   @Test("what can be used now is for operators and auditors; a job's is for its tenant")
   func readers() async throws {
     let setting = try await Setting()

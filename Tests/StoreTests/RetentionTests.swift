@@ -115,8 +115,23 @@ import Testing
     #expect(try await admin("select count(*) from cordon.kept_week where until > now()") == ["4"])
   }
 
+  /// To look may be to read all of it, each time.
+  @Test func aWeekThatSomethingAliveKeepsIsNotLookedAtForPolicies() async throws {
+    let boss = try await Member.make("cordon_operator")
+    let terms = JSONValue.object(["jobs": .string("365d")])
+    let job = try await old(
+      20, policy: try await boss.store.setPolicy(try await PolicyTests.document(["retention": terms])))
+    try await boss.store.setRetention(.jobs, seconds: 30 * 86_400)
+    _ = try await admin("insert into cordon.ready values (1, 1, 1, $1::uuid, 0) returning job::text", [Parameter(job)])
+    #expect(try await boss.store.applyRetention() == [])
+    #expect(try await admin("select count(*) from cordon.kept_week") == ["0"])
+    _ = try await admin("delete from cordon.ready returning job::text")
+    #expect(try await boss.store.applyRetention() == [])
+    #expect(try await admin("select class from cordon.kept_week") == ["jobs"])
+  }
+
   /// One that waits, or a dead letter that nobody has looked at, keeps its week.
-  @Test(arguments: ["ready", "scheduled", "lease", "dead letter"])
+  @Test(arguments: ["ready", "scheduled", "lease", "dead letter", "credential_given"])
   func aWeekWithALiveRowStays(_ kind: String) async throws {
     let boss = try await Member.make("cordon_operator")
     let job = try await old(20, outcome: kind == "dead letter" ? "failed" : "succeeded")
@@ -128,6 +143,11 @@ import Testing
         """
         insert into cordon.lease (job, token, worker, attempt, queue, lane, rank, tenant, deadline_at)
         values ($1::uuid, 1, 1, 1, 1, 1, 1, 'alpha', now()) returning job::text
+        """
+      case "credential_given":
+        """
+        insert into cordon.credential_given (job, attempt, credential, version, kind, token)
+        values ($1::uuid, 1, 'ledger', 'cordon_job_1_a', 'login', 1) returning job::text
         """
       default: nil
       }

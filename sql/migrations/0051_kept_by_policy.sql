@@ -6,7 +6,7 @@
 -- time is the operator's, for all: `cordon maintain keep`.
 --
 -- Who looks whether a week has such a job may have to read all of it. What was found is noted until it is over; a week without one is
--- dropped at once. So each is read once.
+-- dropped at once; and one that something alive keeps is not looked at. So each is read once.
 
 set local role cordon_owner;
 set local search_path = cordon, pg_temp;
@@ -99,7 +99,7 @@ language plpgsql volatile security definer set search_path = cordon, pg_temp as 
 begin
   insert into kept_week (class, begins, policy, until)
   select w.class, w.begins, k.policy, k.until from past_weeks() w cross join lateral kept_by_policy(w.class, w.begins) k
-  where w.due
+  where w.due and kept_because(uuid7_floor(w.begins), uuid7_floor(w.begins + interval '7 days')) is null
   on conflict (class, begins) do update set policy = excluded.policy, until = excluded.until
     where kept_week.until <> excluded.until;
 end

@@ -47,29 +47,33 @@ begin
 end
 $$;
 
--- Logins of these names are gone from their servers.
+-- Logins of these names are gone from their servers. A worker with a tenant speaks for that tenant's alone.
 create function logins_ended(worker bigint, roles text[]) returns void
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
   me constant worker := own_worker(logins_ended.worker);
+  mine constant text := (select p.tenant from principal p where p.role = session_user);
 begin
   update credential_given g set ended_at = clock_timestamp()
-  where g.kind = 'login' and g.ended_at is null and g.version = any (logins_ended.roles);
+  where g.kind = 'login' and g.ended_at is null and g.version = any (logins_ended.roles)
+    and (mine is null or exists (select from job j where j.id = g.job and j.tenant = mine));
 end
 $$;
 
--- Logins whose attempt is over and that nobody has said to be gone.
+-- Logins whose attempt is over and that nobody has said to be gone, the oldest first; of a worker's tenant, where it has one.
 create function logins_left(worker bigint) returns table (credential text, role_name text)
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
   me constant worker := own_worker(logins_left.worker);
+  mine constant text := (select p.tenant from principal p where p.role = session_user);
 begin
   return query
     select g.credential, g.version from credential_given g
     where g.kind = 'login' and g.ended_at is null and not exists (select from lease l where l.job = g.job and l.token = g.token)
-    limit 1000;
+      and (mine is null or exists (select from job j where j.id = g.job and j.tenant = mine))
+    order by g.at limit 1000;
 end
 $$;
 
@@ -116,6 +120,10 @@ $$;
 
 grant usage, create on schema cordon to cordon_reader;
 select change_function(c.name, c.before, c.after) from (values
+  -- Whoever is to end a login finds it by its job.
+  ('kept_because(uuid, uuid)', 'when is_held(', 'when exists (select from credential_given g where g.job >= first_id and g.job < end_id
+      and g.kind = ''login'' and g.ended_at is null) then ''a login is not ended''
+    when is_held('),
   ('ensure_partitions(int)', '''egress_line'']', '''egress_line'', ''credential_given'']'),
   ('apply_retention()', 'array[''egress_line'', ''attempt'', ''job'']', 'array[''credential_given'', ''egress_line'', ''attempt'', ''job'']')
 ) c (name, before, after);
