@@ -283,6 +283,52 @@ import Testing
     #expect(try await scene.isLive(again))
   }
 
+  @Test("a delegation of a role, or to one, that is not there any more is over", arguments: [true, false])
+  func roleGone(ofPerson: Bool) async throws {
+    let scene = try await Scene()
+    try await scene.delegate("ledger.read")
+    let claim = try await scene.running()
+    #expect(try await scene.isLive(claim))
+    try await Database.current.execute("drop role \((ofPerson ? scene.person : scene.agent).role)")
+    #expect(try await !scene.isLive(claim))
+    #expect(try await scene.identity(claim) == nil)
+    #expect(try await scene.heartbeat(claim) == .lost)
+    let shown = try json(try #require(try await scene.boss.store.delegations().first))
+    #expect(shown["state"]?.string == "over" && shown["reason"]?.string?.contains("roles any more") == true, "\(shown)")
+  }
+
+  @Test("what an operator ended is not the person's to bring back; what it ended itself is")
+  func endedByOperator() async throws {
+    let scene = try await Scene()
+    try await scene.delegate("ledger.read")
+    #expect(try await scene.person.store.undelegate(scene.agent.role))
+    try await scene.delegate("ledger.read")
+    #expect(try await scene.boss.store.undelegate(scene.agent.role, person: scene.person.role))
+    let error = try await refusal { try await scene.delegate("ledger.read") }
+    #expect(error.sqlState == "42501" && error.message.contains("was ended by \"\(scene.boss.role)\""), "\(error)")
+    #expect(try await refusal { try await scene.enqueue() }.sqlState == "42501")
+    #expect(try await admin("select count(*) from cordon.audit where what = 'delegated'") == ["2"])
+    try await scene.boss.store.delegate(
+      to: scene.agent.role, scopes: ["ledger.read"], expiresAt: .now + 60, person: scene.person.role)
+    try await scene.enqueue()
+    try await scene.delegate("ledger.read")
+  }
+
+  @Test("who ends a delegation that somebody has locked is told so, and does not wait for ever")
+  func lockedRow() async throws {
+    let scene = try await Scene()
+    try await scene.delegate("ledger.read")
+    let keeper = try await Database.current.connect()
+    try await keeper.execute(script: "begin; select 1 from cordon.delegation for update")
+    let ending = try await Database.current.connect(user: scene.person.role)
+    try await ending.execute(script: "set statement_timeout = '60s'")
+    let error = try await refusal {
+      try await ending.execute(script: "select cordon.undelegate('\(scene.agent.role)')")
+    }
+    #expect(error.sqlState == "55P03", "\(error)")
+    for connection in [keeper, ending] { await connection.close() }
+  }
+
   @Test("a person that is revoked is treated as the role that put the job in", arguments: ["kill", "freeze", "drain"])
   func revoked(mode: String) async throws {
     let scene = try await Scene()

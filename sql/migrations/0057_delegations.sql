@@ -77,6 +77,8 @@ begin
     return format('delegation: that of %s to %s was ended by %s at %s', d.person, d.agent, d.ended_by, iso(d.ended_at));
   elsif d.expires_at <= clock_timestamp() then
     return format('delegation: that of %s to %s expired at %s', d.person, d.agent, iso(d.expires_at));
+  elsif (select count(*) from pg_roles r where r.rolname in (d.person, d.agent)) < 2 then
+    return format('delegation: of %s and %s not both are roles any more', d.person, d.agent);
   end if;
   select * into giver from principal p where p.role = d.person;
   if giver.role is null or giver.kind <> 'person' then
@@ -182,7 +184,14 @@ begin
   perform check_scopes('scopes', to_jsonb(delegate.scopes));
   insert into delegation as d (person, agent, scopes, expires_at) values (giver.role, delegate.agent, delegate.scopes, delegate.expires_at)
   on conflict (person, agent) do update set scopes = excluded.scopes, expires_at = excluded.expires_at,
-    made_at = excluded.made_at, made_by = excluded.made_by, ended_at = null, ended_by = null;
+    made_at = excluded.made_at, made_by = excluded.made_by, ended_at = null, ended_by = null
+    -- What an operator ended is not the person's to bring back.
+    where d.ended_at is null or d.ended_by in (giver.role, session_user) or pg_has_role(session_user, 'cordon_operator', 'member');
+  if not found then
+    perform refuse('42501', 'agent', (
+      select format('the delegation to %s was ended by %s at %s', shown(d.agent::text), shown(d.ended_by::text), iso(d.ended_at))
+      from delegation d where d.person = giver.role and d.agent = delegate.agent), 'an operator may give it again');
+  end if;
   insert into audit (what, detail) values ('delegated', jsonb_build_object('person', giver.role, 'agent', delegate.agent,
     'scopes', delegate.scopes, 'expires_at', iso(delegate.expires_at)));
   -- What was held for the want of it is judged anew.
@@ -206,7 +215,7 @@ $$;
 
 -- Ends a delegation; false where there is none.
 create function undelegate(agent text, person text default null) returns boolean
-language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
+language plpgsql volatile security definer set search_path = cordon, pg_temp set lock_timeout = '5s' as $$
 #variable_conflict use_column
 declare
   giver constant text := delegating_person(undelegate.person);
