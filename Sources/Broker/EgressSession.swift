@@ -25,7 +25,8 @@ public final class EgressSession: Sendable {
   /// What the attempt's principal may send over all of its attempts; nil: nobody counts that.
   private let allowance: EgressAllowance?
   private let record: @Sendable (LedgerLine) -> Void
-  private let conceal: @Sendable (String) -> String
+  /// Takes out of a text what must not stand in the ledger.
+  let conceal: @Sendable (String) -> String
   private let state: Mutex<State>
 
   private struct State {

@@ -94,7 +94,10 @@ struct Ledger: Sendable {
     _ decision: LedgerLine.Decision, _ rule: String, _ subject: LedgerLine.Subject, _ at: String
   ) -> LedgerLine {
     count += 1
-    let line = LedgerLine(seq: count, at: at, decision: decision, rule: rule, subject: subject, previous: head)
+    // Bounded here, where every line comes by.
+    let line = LedgerLine(
+      seq: count, at: at, decision: decision, rule: LedgerLine.shortened(rule, to: LedgerLine.longestRule),
+      subject: subject.bounded(), previous: head)
     head = line.hash
     return line
   }

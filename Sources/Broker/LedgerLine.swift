@@ -43,15 +43,52 @@ public struct LedgerLine: Sendable, Equatable {
     public var sent: Int64 = 0
     public var received: Int64 = 0
 
-    /// A longer path is cut, and says so by its digest.
+    /// Bytes of a path; this many stand for all of one that the broker's patterns can mean.
     static let longestPath = 1_024
 
-    static func shortened(_ path: String) -> String {
-      guard path.utf8.count > longestPath else { return path }
-      let digest = Jobs.Digest(sha256: SHA256.hash(data: Data(path.utf8)))
-      return "\(path.prefix(longestPath))...\(digest)"
+    static func shortened(_ path: String) -> String { LedgerLine.shortened(path, to: longestPath) }
+
+    /// As it may stand in a line, whatever it holds.
+    func bounded() -> Subject {
+      var subject = self
+      subject.grant = grant.map { LedgerLine.shortened($0, to: 256) }
+      subject.endpoint = endpoint.map { LedgerLine.shortened($0, to: 512) }
+      subject.address = address.map { LedgerLine.shortened($0, to: 512) }
+      subject.method = method.map { LedgerLine.shortened($0, to: 128) }
+      subject.path = path.map(Self.shortened)
+      return subject
     }
   }
+
+  /// Bytes of a line: the database takes no longer one (migration 0042), and a line that it refuses ends the whole ledger. The parts
+  /// that are cut, their digests and the numbers come to less.
+  public static let mostBytes = 8_192
+  static let longestRule = 4_096
+
+  /// A longer text is cut, and says so by its digest.
+  /// - Parameter most: bytes that it has in JSON, without the quotation marks.
+  static func shortened(_ text: String, to most: Int) -> String {
+    // No byte becomes more than six.
+    guard text.utf8.count > most / 6, quotedBytes(text) > most else { return text }
+    var (kept, bytes) = (String.UnicodeScalarView(), 0)
+    for scalar in text.unicodeScalars {
+      bytes += quotedBytes(String(scalar))
+      guard bytes <= most else { break }
+      kept.append(scalar)
+    }
+    return String(kept) + cutMark + Jobs.Digest(sha256: SHA256.hash(data: Data(text.utf8))).description
+  }
+
+  private static let cutMark = "..."
+
+  /// Whether it ends as one that was cut.
+  static func isShortened(_ text: String) -> Bool {
+    let end = text.utf8.suffix(cutMark.utf8.count + "sha256:".utf8.count + 64)
+    return end.starts(with: cutMark.utf8)
+      && Jobs.Digest(String(decoding: end.dropFirst(cutMark.utf8.count), as: UTF8.self)) != nil
+  }
+
+  private static func quotedBytes(_ text: String) -> Int { CanonicalJSON.quoted(text).utf8.count - 2 }
 
   init(seq: Int64, at: String, decision: Decision, rule: String, subject: Subject, previous: Jobs.Digest) {
     self.seq = seq

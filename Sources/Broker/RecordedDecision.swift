@@ -41,14 +41,18 @@ public struct RecordedDecision: Sendable, Equatable {
   /// Queries are not recorded. The route that allowed the request may have taken one, and a denial says that there was one;
   /// nil: nobody knows.
   var hasQuery: Bool? {
-    switch decision {
+    // What a grant with a credential decided is followed by which of its secrets went along.
+    let route = rule.firstRange(of: "; credential ").map { rule[..<$0.lowerBound] } ?? rule[...]
+    return switch decision {
     case .denied where rule.hasSuffix(" with a query matches none"): true
     case .denied where rule.hasSuffix(" matches none"): false
-    case .allowed, .closed: decision == .allowed && !rule.hasSuffix("?*") ? false : nil
+    case .allowed, .closed: decision == .allowed && !route.hasSuffix("?*") ? false : nil
     case .denied: nil
     }
   }
 
   /// A path that is longer than what a ledger keeps.
-  var isShortened: Bool { (path?.utf8.count ?? 0) > LedgerLine.Subject.longestPath }
+  var isShortened: Bool {
+    path.map { $0.utf8.count > LedgerLine.Subject.longestPath || LedgerLine.isShortened($0) } ?? false
+  }
 }

@@ -30,6 +30,8 @@ public struct RequestHead: Equatable, Sendable {
   public var path: String { String(target.prefix { $0 != "?" }) }
 
   static let mostBytes = HeadSection.mostBytes
+  /// Bytes; the longest of IANA's registry of methods, UPDATEREDIRECTREF, has 17.
+  static let longestMethod = 32
 
   /// - Parameters:
   ///   - bytes: what has come of the request so far, from its beginning.
@@ -50,6 +52,9 @@ public struct RequestHead: Equatable, Sendable {
     let requestLine = section.start.split(separator: 32, omittingEmptySubsequences: false)
     guard requestLine.count == 3, !requestLine[0].isEmpty, requestLine[0].allSatisfy(HeadSection.isToken) else {
       throw Refusal("a request line that is not METHOD TARGET HTTP/1.1")
+    }
+    guard requestLine[0].count <= Self.longestMethod else {
+      throw Refusal("a method of more than \(Self.longestMethod) bytes")
     }
     guard requestLine[2].elementsEqual("HTTP/1.1".utf8) else { throw Refusal("a version other than HTTP/1.1") }
     try Self.refuseHopByHop(section.fields)

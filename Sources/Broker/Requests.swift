@@ -41,15 +41,16 @@ extension Connection {
 
   /// False where the connection ends with it.
   private func exchange(_ head: RequestHead, _ route: Router, _ upstream: inout Upstream?) async throws -> Bool {
-    var subject = LedgerLine.Subject(
-      endpoint: head.endpoint.description, method: head.method, path: LedgerLine.Subject.shortened(head.path))
+    // First concealed, then cut: of a secret that lies across the cut nothing would be found.
+    let path = LedgerLine.Subject.shortened(session.conceal(head.path))
+    var subject = LedgerLine.Subject(endpoint: head.endpoint.description, method: head.method, path: path)
     let grant: Grant
     let out: String
     var dialling: Dialling?
     do {
       grant = try route(head)
       (subject.grant, subject.endpoint) = (grant.name, grant.endpoint.description)
-      try grant.judge(head, most: limits.bodyBytes)
+      try grant.judge(head, shown: path, most: limits.bodyBytes)
       let (injected, version) = try await injected(for: head, of: grant)
       if let known = upstream {
         let isQuiet = await known.wire.isQuiet()

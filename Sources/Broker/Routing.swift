@@ -22,11 +22,12 @@ extension Grant {
     return "grant \"\(name)\" allows \(allowed)"
   }
 
-  /// - Parameter most: bytes that a body may have.
-  func judge(_ head: RequestHead, most: Int) throws(Denial) {
+  /// - Parameters:
+  ///   - path: the request's, as others may read it.
+  ///   - most: bytes that a body may have.
+  func judge(_ head: RequestHead, shown path: String, most: Int) throws(Denial) {
     guard route(for: head) != nil else {
       let query = head.path.utf8.count < head.target.utf8.count ? " with a query" : ""
-      let path = LedgerLine.Subject.shortened(head.path)
       throw Denial(rule: "\(allowedInWords); \(head.method) \(path)\(query) matches none")
     }
     for field in head.fields where field.name.lowercased() == "expect" && field.value.lowercased() != "100-continue" {

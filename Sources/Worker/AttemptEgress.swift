@@ -16,7 +16,8 @@ import Synchronization
 //   serve    the broker decides about each connection and request; each decision is a line of the ledger
 //   forward  lines are written to the database while the attempt runs, in their order
 //   count    what its principal may send over all of its attempts is shared with them (`EgressBudgets`)
-//   cut      a kill switch, a policy that gives less by now, a lease that is lost: everything that is open is closed at once
+//   cut      a kill switch, a policy that gives less by now, a lease that is lost, a ledger that cannot be stored: everything that
+//            is open is closed at once
 //   finish   the cell is over: the session is closed, the last lines are written, and count and head go into the report
 //
 // Nothing falls back: where the session cannot be opened the listeners are closed, the cell is ended, and the attempt is given
@@ -65,7 +66,9 @@ final class AttemptEgress: Sendable {
     self.budgets = budgets
     self.allowance = allowance
     self.logger = logger
-    ledger = LedgerForwarder(store: store, worker: worker, claim: claim, logger: logger)
+    ledger = LedgerForwarder(logger: logger) { lines in
+      try await store.appendEgress(worker: worker, job: claim.job, token: claim.token, lines: lines)
+    }
   }
 
   /// Sees that what the grants name can be had, before anything runs.
@@ -133,7 +136,7 @@ final class AttemptEgress: Sendable {
   }
 
   private func open(_ listeners: [Int32]) async throws -> EgressSession {
-    ledger.begin()
+    ledger.begin { [weak self] reason in self?.cut(reason) }
     let provider: any CredentialProvider
     if let credentials { provider = credentials } else { provider = NoCredentials() }
     let session = try await broker.open(
@@ -210,74 +213,6 @@ extension StopReason {
     case .wallClock: "its time is over"
     case .cancelled: "the attempt was cancelled"
     case .abandoned: "the attempt is not this worker's any more"
-    }
-  }
-}
-
-/// Writes an attempt's ledger to the database, in its order, every `interval`.
-private final class LedgerForwarder: Sendable {
-  /// As for what a job prints: so soon others see it.
-  private static let interval = LogForwarder.interval
-  /// Lines in one statement; the database takes no more.
-  private static let most = 1_000
-  /// How often the last lines are tried, once the attempt is over.
-  private static let lastTries = 20
-
-  private let store: Store
-  private let worker: Int64
-  private let claim: Claim
-  private let logger: Logger
-  private let state = Mutex(State())
-
-  private struct State {
-    var lines: [String] = []
-    var task: Task<Void, Never>?
-    var isOver = false
-  }
-
-  init(store: Store, worker: Int64, claim: Claim, logger: Logger) {
-    self.store = store
-    self.worker = worker
-    self.claim = claim
-    self.logger = logger
-  }
-
-  /// From the broker, which must not be held up.
-  func add(_ line: String) { state.withLock { $0.lines.append(line) } }
-
-  func begin() {
-    let task = Task { await self.forward() }
-    state.withLock { $0.task = task }
-  }
-
-  func finish() async {
-    let task = state.withLock { state in
-      state.isOver = true
-      return state.task
-    }
-    await task?.value
-  }
-
-  private func forward() async {
-    var tries = 0
-    while true {
-      let (lines, isOver) = state.withLock { (Array($0.lines.prefix(Self.most)), $0.isOver) }
-      if lines.isEmpty {
-        if isOver { return }
-      } else {
-        do {
-          guard try await store.appendEgress(worker: worker, job: claim.job, token: claim.token, lines: lines) else {
-            return logger.warning("lines of the ledger came too late", metadata: ["lines": "\(lines.count)"])
-          }
-          state.withLock { $0.lines.removeFirst(lines.count) }
-          if isOver { continue }
-        } catch {
-          tries += isOver ? 1 : 0
-          logger.warning("the ledger is not written yet", metadata: ["error": "\(error)"])
-          guard tries < Self.lastTries, AttemptRun.isTransient(error) else { return }
-        }
-      }
-      try? await Task.sleep(for: Self.interval)
     }
   }
 }

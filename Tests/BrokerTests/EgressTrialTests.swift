@@ -55,6 +55,18 @@ import Testing
         Self.request("denied", "", grant: nil, endpoint: "elsewhere:1", rule: "CONNECT: no grant names it")) == [])
   }
 
+  @Test("what a grant with a credential allowed had perhaps a query, where its route takes one")
+  func credentialed() throws {
+    let queried = try Self.grants(Self.index(#"["GET /simple/*?*"]"#))
+    func allowed(_ route: String) throws -> RecordedDecision {
+      try Self.request(rule: #"grant \"index\": \#(route); credential index, 3"#)
+    }
+    try #expect(allowed("GET /simple/*?*").hasQuery == nil && allowed("GET /simple/*").hasQuery == false)
+    let verdict = try flips(queried, ran, allowed("GET /simple/*?*"))
+    #expect(verdict.count == 1 && verdict[0].hasPrefix("unknown 1: "), "\(verdict)")
+    try #expect(flips(queried, ran, allowed("GET /simple/*")) == [])
+  }
+
   @Test("a route, a grant or an endpoint that is not there any more denies what was allowed")
   func narrower() throws {
     let other = try Self.grants(Self.index(#"["GET /packages/**", "GET /simple/b"]"#))

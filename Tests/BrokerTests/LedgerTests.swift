@@ -89,6 +89,26 @@ import Testing
     #expect(ledger.lastLine(at: "t") == nil && ledger.count == 6 && ledger.unrecorded == 2)
   }
 
+  @Test(
+    "a line is one that the database takes, whatever is in it",
+    arguments: ["a", "\"", "\u{1}", "\u{7f}", "😀", "e\u{301}", "[redacted:index]"])
+  func worstLine(text: String) throws {
+    let worst = String(repeating: text, count: 20_000)
+    var ledger = Ledger(for: House.attempt, most: 1_000)
+    let subject = LedgerLine.Subject(
+      grant: worst, endpoint: worst, address: worst, method: worst, path: worst, status: .max, sent: .max,
+      received: .max)
+    let at = "2026-01-01T00:00:00.000Z"
+    let (allowed, denied) = (ledger.allow(worst, subject, at: at), ledger.deny(worst, subject, at: at))
+    let lines = [try #require(allowed), try #require(denied), ledger.close(worst, subject, at: at)]
+    for line in lines {
+      #expect(line.json.utf8.count <= LedgerLine.mostBytes)
+      #expect(line.subject.method?.contains("...sha256:") == true && line.rule.contains("...sha256:"))
+      #expect(line.subject.path.map(LedgerLine.isShortened) == true)
+    }
+    #expect(lines.map { $0.json.utf8.count }.min() ?? 0 > LedgerLine.mostBytes / 2, "the parts are used")
+  }
+
   @Test func aLongPathIsCutAndNamedByItsDigest() {
     let path = "/" + String(repeating: "a", count: 5_000)
     let short = LedgerLine.Subject.shortened(path)

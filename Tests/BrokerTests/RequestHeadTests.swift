@@ -37,6 +37,19 @@ import Testing
     #expect(head.endpoint.description == endpoint && head.target == target && head.framing == framing)
   }
 
+  @Test("a method that is longer than any that is registered is refused")
+  func longMethod() {
+    func method(_ count: Int) -> RequestHead.Reading {
+      read(String(repeating: "M", count: count) + " / HTTP/1.1\r\nHost: a.b\r\n\r\n")
+    }
+    #expect(method(33) == .refused("a method of more than 32 bytes"))
+    guard case .head(let head, _) = method(32) else {
+      Issue.record("\(method(32))")
+      return
+    }
+    #expect(head.method.count == 32)
+  }
+
   @Test(
     "NW-17: what two servers could read in two ways is refused",
     arguments: [

@@ -112,6 +112,29 @@ import Testing
     #expect(try LedgerSummary.verifying(lines.map(\.json), of: House.attempt, expected: summary) == summary)
   }
 
+  @Test("CR-13: of a secret that lies where a path is cut nothing comes into the ledger, nor into the answer")
+  func concealedBeforeTheCut() async throws {
+    let setting = try await WebSetting(9, conceal: { $0.replacing("canary", with: "[redacted]") })
+    for beyond in 1...5 {
+      let path = "/" + String(repeating: "a", count: LedgerLine.Subject.longestPath - 1 - beyond) + "canary"
+      let answer = try await setting.answer(to: "GET \(path) HTTP/1.1\r\nHost: \(setting.host)\r\n\r\n")
+      #expect(answer.hasPrefix("HTTP/1.1 403 ") && !answer.contains("aaaac"), "\(beyond)")
+    }
+    _ = await setting.session.close()
+    #expect(setting.lines.of(.denied).count == 5)
+    for line in setting.lines.recorded { #expect(!line.json.contains("aaaac"), "\(line.json)") }
+  }
+
+  @Test("a method of thousands of bytes is answered with 400, and the ledger goes on with lines that can be stored")
+  func longMethod() async throws {
+    let setting = try await WebSetting(9)
+    let method = String(repeating: "M", count: 16_000)
+    let answer = try await setting.answer(to: "\(method) /simple/x HTTP/1.1\r\nHost: \(setting.host)\r\n\r\n")
+    #expect(answer.hasPrefix("HTTP/1.1 400 "))
+    _ = await setting.session.close()
+    #expect(setting.lines.denials == ["the request has a method of more than 32 bytes"])
+  }
+
   @Test(
     "NW-13, NW-17, NW-29, NW-30: a request that is not the allowed one reaches nobody",
     arguments: [
