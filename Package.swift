@@ -284,7 +284,10 @@ let package = Package(
     .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: settings),
     .testTarget(name: "SandboxTests", dependencies: ["Jobs", "Kernel", "Sandbox", "TestKit"], swiftSettings: settings),
     .testTarget(
-      name: "WorkerTests", dependencies: ["Credentials", "Identity", "Jobs", "Postgres", "Sandbox", "Store", "Worker"],
+      name: "WorkerTests",
+      dependencies: [
+        "Broker", "Credentials", "Destinations", "Identity", "Jobs", "Postgres", "Sandbox", "Store", "Worker",
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "Journeys",

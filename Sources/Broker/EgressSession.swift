@@ -204,11 +204,12 @@ public final class EgressSession: Sendable {
   }
 
   /// Before the bytes are passed on.
-  func spend(sent: Int = 0, received: Int = 0, of grant: Grant) throws(Denial) {
+  /// - Parameter hidden: received and not told to the job: no amount of its grant counts them, or it would learn how many they are.
+  func spend(sent: Int = 0, received: Int = 0, hidden: Int = 0, of grant: Grant) throws(Denial) {
     try state.withLock { (state) throws(Denial) in
       try state.account.spend(sent: sent, received: received, of: grant)
-      try allowance?.spend(sent: sent, received: received, by: attempt.token)
-      state.held += sent + received
+      try allowance?.spend(sent: sent, received: received + hidden, by: attempt.token)
+      state.held += sent + received + hidden
       state.mostHeld = max(state.mostHeld, state.held)
     }
   }

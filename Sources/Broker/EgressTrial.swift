@@ -110,7 +110,8 @@ public struct EgressTrial: Sendable {
     var budget = used[grant.name] ?? .none
     if decision.decision == .closed {
       budget.sentBytes += decision.sent
-      budget.receivedBytes += decision.received
+      // What the job was not told of counts for no amount.
+      if grant.answer == .whole { budget.receivedBytes += decision.received }
     } else if decision.method == nil {
       budget.connections += 1
     } else {

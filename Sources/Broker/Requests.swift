@@ -246,7 +246,7 @@ extension Connection {
   }
 
   /// Streams a body from its framing into ours.
-  /// - Parameter target: nil: it is counted and goes nowhere.
+  /// - Parameter target: nil: it goes nowhere, and no amount of the grant counts it.
   private func copy(
     _ decoder: inout BodyDecoder, from source: Wire, to target: Wire?, isChunked: Bool, of grant: Grant,
     _ isSent: Bool, _ progress: Progress
@@ -258,7 +258,10 @@ extension Connection {
       }
       while let piece = try decoder.next(&input) {
         let count = piece.readableBytes
-        try session.spend(sent: isSent ? count : 0, received: isSent ? 0 : count, of: grant)
+        let received = isSent ? 0 : count
+        try session.spend(
+          sent: isSent ? count : 0, received: target == nil ? 0 : received, hidden: target == nil ? received : 0,
+          of: grant)
         defer { session.release(count) }
         if let target { try await write(isChunked ? Self.chunk(piece) : piece, to: target) }
         progress.meter.add(sent: isSent ? count : 0, received: isSent ? 0 : count)
@@ -302,7 +305,8 @@ extension Connection {
       progress.refusal = denial
       throw denial
     } catch let refusal as BodyDecoder.Refusal {
-      throw UpstreamFailure(reason: "sent \(refusal.reason)")
+      // Of an answer whose status alone may be told, no size either.
+      throw UpstreamFailure(reason: grant.answer == .status ? "sent a body that is not read" : "sent \(refusal.reason)")
     }
     if isLast { try? await inside.finish() }
     if isLast || !head.isPersistent || head.framing == .untilClose { outside.abort() }

@@ -117,7 +117,8 @@ struct OutputWalk {
 
   /// The name as it is listed; nil, and the end of the walk, when it is one too many.
   private mutating func listed(_ path: [UInt8]) -> String? {
-    let shown = EscapedName.show(screen?.conceal(path) ?? path)
+    // First concealed, then cut: of a secret that lies across the cut nothing would be found.
+    let shown = EscapedName.show((screen?.conceal(path) ?? path).prefix(Self.maximumPathBytes))
     nameBytes += shown.utf8.count
     guard nameBytes <= Self.maximumNameBytes else {
       end = .tooMany
@@ -144,7 +145,7 @@ struct OutputWalk {
         break
       }
       guard path.count <= Self.maximumPathBytes else {
-        refuse(Array(path.prefix(Self.maximumPathBytes)), "name")
+        refuse(path, "name")
         continue
       }
       guard screen?.finds(in: path) != true else {

@@ -2,6 +2,7 @@ import Broker
 import Credentials
 import Destinations
 import FoundationEssentials
+import Identity
 import Jobs
 import Logging
 import Store
@@ -9,6 +10,9 @@ import Synchronization
 
 /// The credentials of one attempt: asked of the keeper for each request, and remembered so that none comes out with what the job
 /// prints. The job never has one; an upstream may send back what it was sent.
+///
+/// Whoever asks is given a secret only when what looks for it is there: so a text is never in need of a redactor that is still to be
+/// made, and what cannot be looked for is refused before it is used.
 final class AttemptCredentials: CredentialProvider {
   private let keeper: CredentialKeeper
   private let attempt: CredentialAttempt
@@ -16,21 +20,45 @@ final class AttemptCredentials: CredentialProvider {
   private let seen = Mutex(Seen())
   /// Why there was none, each reason once: a job may ask without end.
   private let said = Mutex<Set<String>>([])
-  /// Many lines are looked through with the same secrets.
-  private let made = Mutex<(generation: Int, redactor: Redactor)?>(nil)
+  private let admissions = Admissions()
   private let actsForSomebody: Bool
 
   /// Secrets that were given out, with the credential and the version that they were of.
   private struct Seen {
-    var secrets: [(name: String, version: String, parts: [Secret])] = []
-    /// Changes with them.
-    var generation = 0
+    var secrets: [SeenSecret] = []
+    /// For all of them; many lines are looked through with the same.
+    var search: Search?
     /// Versions that the database has taken down, with the credential's name.
     var given: Set<String> = []
     /// Roles that were made for the attempt.
     var logins: [String] = []
     /// Made tokens, by credential: one serves the requests of a moment.
     var tokens: [String: MadeToken] = [:]
+    /// Tokens that are being made, by credential: whoever asks meanwhile is given the same.
+    var making: [String: Task<IssuedCredential, any Error>] = [:]
+
+    func looksFor(_ issued: IssuedCredential) -> Bool {
+      secrets.contains { $0.name == issued.name && $0.version == issued.version }
+    }
+  }
+
+  private struct SeenSecret {
+    let name: String
+    let version: String
+    let parts: [Secret]
+    /// When it is worth nothing any more; nil: nobody here knows.
+    let over: ContinuousClock.Instant?
+  }
+
+  /// What looks for secrets; the generation says when it is for others.
+  struct Search: Sendable {
+    let generation: Int
+    let redactor: Redactor
+  }
+
+  /// Secrets come to those that are looked for one after another.
+  private actor Admissions {
+    func perform(_ admit: () throws(CredentialError) -> Void) throws(CredentialError) { try admit() }
   }
 
   private struct MadeToken {
@@ -41,8 +69,8 @@ final class AttemptCredentials: CredentialProvider {
     var judged = ContinuousClock.now
   }
 
-  /// Versions of one credential that are looked for in what the job prints. A token lives for five minutes, and one is made a minute.
-  private static let mostVersions = 6
+  /// A token is looked for as long as it is good. Of any other secret nobody here knows when it is worth nothing.
+  static let tokenLife = Duration.seconds(TokenLifetime.longest)
   static let tokenReuse = Duration.seconds(60)
   /// What a policy does not name any more is refused within the second, as what it does not grant any more is cut.
   private static let verdictReuse = Duration.milliseconds(500)
@@ -50,13 +78,19 @@ final class AttemptCredentials: CredentialProvider {
   /// Has it taken down that a credential is about to be used; false where it must not be.
   typealias Giving = @Sendable (_ name: String, Store.CredentialKind, _ version: String) async throws -> Bool
   private let give: Giving
-  private let tokens: AttemptTokens?
+  private let tokens: TokenMaker?
+
+  /// Makes tokens of an attempt, and says whether policies still name whom one is for.
+  struct TokenMaker: Sendable {
+    let judge: @Sendable (_ audience: String) async throws(CredentialError) -> Void
+    let make: @Sendable (TokenTerms) async throws(CredentialError) -> Secret
+  }
 
   /// - Parameters:
   ///   - give: is asked before a version of a credential is used for the first time.
   ///   - tokens: makes tokens of the attempt; nil where this worker makes none.
   init(
-    keeper: CredentialKeeper, claim: Claim, logger: Logger, give: @escaping Giving, tokens: AttemptTokens?
+    keeper: CredentialKeeper, claim: Claim, logger: Logger, give: @escaping Giving, tokens: TokenMaker?
   ) {
     self.give = give
     self.tokens = tokens
@@ -116,42 +150,13 @@ final class AttemptCredentials: CredentialProvider {
     return login
   }
 
-  /// What must not come out of the attempt; the generation says when there are others.
-  var confidential: Confidential {
-    seen.withLock { seen in
-      Confidential(
-        generation: seen.generation, secrets: seen.secrets.flatMap { entry in entry.parts.map { (entry.name, $0) } })
-    }
-  }
-
-  struct Confidential {
-    var generation: Int
-    var secrets: [(name: String, secret: Secret)]
-  }
-
   /// Looks for what must not come out of the attempt, as of now; nil where nothing was given out.
-  /// - Throws: `CredentialError` where there are more secrets than can be looked for; then nothing may be stored.
-  func redactor() throws(CredentialError) -> Redactor? {
-    let confidential = confidential
-    guard !confidential.secrets.isEmpty else { return nil }
-    if let (generation, redactor) = made.withLock({ $0 }), generation == confidential.generation { return redactor }
-    let redactor = try Redactor(confidential.secrets)
-    made.withLock { $0 = (confidential.generation, redactor) }
-    return redactor
-  }
+  var search: Search? { seen.withLock { $0.search } }
 
   /// What a job says, without what it may have been sent back.
-  /// - Throws: as `redactor()`.
-  func redact(_ document: JSONValue) throws(CredentialError) -> JSONValue {
-    try redactor().map { $0.redact(document) } ?? document
-  }
+  func redact(_ document: JSONValue) -> JSONValue { search?.redactor.redact(document) ?? document }
 
-  func redact(_ text: String) throws(CredentialError) -> String {
-    try redactor().map { $0.redact(text) } ?? text
-  }
-
-  /// For the ledger, which must go on: what cannot be looked through is left out of it.
-  func concealed(_ text: String) -> String { (try? redact(text)) ?? "[withheld]" }
+  func redact(_ text: String) -> String { search?.redactor.redact(text) ?? text }
 
   /// Ends what was made for the attempt.
   /// - Returns: the logins that are gone.
@@ -161,30 +166,64 @@ final class AttemptCredentials: CredentialProvider {
   }
 
   private func issue(_ name: String) async throws(CredentialError) -> IssuedCredential {
-    let issued: IssuedCredential
     do {
-      if let kept = try await keptToken(name) { return kept }
-      issued = try await keeper.credential(name, for: attempt, tokens: tokens.map { tokens in tokens.make })
-      try await takeDown(issued)
+      guard case .workloadToken(let terms)? = keeper.definitions[name]?.source else { return try await fetch(name) }
+      // Each token that is made is one more to look for, and a job has many connections to ask by.
+      let making = seen.withLock { seen in
+        let making =
+          seen.making[name]
+          ?? Task {
+            defer { self.seen.withLock { $0.making[name] = nil } }
+            return try await self.token(name, terms)
+          }
+        seen.making[name] = making
+        return making
+      }
+      return try await making.value
     } catch {
+      let error = error as? CredentialError ?? CredentialError(.unavailable, "credential '\(name)' could not be had")
       // Neither the job nor its ledger is told: the reason names what only whoever runs this worker may know.
       if said.withLock({ $0.insert(error.description).inserted }) {
         logger.warning("a credential cannot be had", metadata: ["credential": "\(name)", "error": "\(error)"])
       }
       throw error
     }
-    seen.withLock { seen in
-      // For whom an attempt acts may change at any moment, and whoever makes that token looks each time.
-      if case .workloadToken(let terms)? = keeper.definitions[name]?.source, !terms.isDelegation {
-        seen.tokens[name] = MadeToken(issued: issued, audience: terms.audience)
-      }
-      guard !seen.secrets.contains(where: { $0.name == name && $0.version == issued.version }) else { return }
-      seen.secrets.append((name, issued.version, issued.confidential))
-      let own = seen.secrets.indices.filter { seen.secrets[$0].name == name }
-      if own.count > Self.mostVersions { seen.secrets.remove(at: own[0]) }
-      seen.generation += 1
+  }
+
+  private func token(_ name: String, _ terms: TokenTerms) async throws(CredentialError) -> IssuedCredential {
+    if let kept = try await keptToken(name) { return kept }
+    let issued = try await fetch(name)
+    // For whom an attempt acts may change at any moment, and whoever makes that token looks each time.
+    if !terms.isDelegation {
+      seen.withLock { $0.tokens[name] = MadeToken(issued: issued, audience: terms.audience) }
     }
     return issued
+  }
+
+  private func fetch(_ name: String) async throws(CredentialError) -> IssuedCredential {
+    let issued = try await keeper.credential(name, for: attempt, tokens: tokens.map { tokens in tokens.make })
+    try await lookFor(issued)
+    try await takeDown(issued)
+    return issued
+  }
+
+  /// - Throws: `CredentialError` where there are more secrets than can be looked for; then it must not be used.
+  private func lookFor(_ issued: IssuedCredential) async throws(CredentialError) {
+    guard !seen.withLock({ $0.looksFor(issued) }) else { return }
+    try await admissions.perform { () throws(CredentialError) in
+      guard !seen.withLock({ $0.looksFor(issued) }) else { return }
+      let now = ContinuousClock.now
+      var secrets = seen.withLock { $0.secrets.filter { $0.over.map { now < $0 } ?? true } }
+      secrets.append(
+        SeenSecret(
+          name: issued.name, version: issued.version, parts: issued.confidential,
+          over: kind(of: issued) == .token ? now + Self.tokenLife : nil))
+      let redactor = try Redactor(secrets.flatMap { entry in entry.parts.map { (entry.name, $0) } })
+      seen.withLock { seen in
+        seen.secrets = secrets
+        seen.search = Search(generation: (seen.search?.generation ?? 0) + 1, redactor: redactor)
+      }
+    }
   }
 
   /// A token that was made a moment ago, if policies still name whom it is for.

@@ -144,7 +144,7 @@ final class AttemptEgress: Sendable {
         job: claim.job.description, attempt: claim.attempt, token: claim.token, tenant: claim.tenant),
       grants: Array(zip(plan.grants, listeners)), proxy: listeners.last, inspection: inspection,
       after: state.withLock { $0.before }, allowance: allowance,
-      credentials: provider, conceal: { [credentials] in credentials?.concealed($0) ?? $0 },
+      credentials: provider, conceal: { [credentials] in credentials?.redact($0) ?? $0 },
       ledger: { [ledger] in ledger.add($0.json) })
     let (cut, withhold) = state.withLock { state in
       state.session = session

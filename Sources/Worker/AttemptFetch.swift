@@ -1,4 +1,5 @@
 import Broker
+import Credentials
 import Destinations
 import Glibc
 import Jobs
@@ -46,7 +47,7 @@ extension AttemptRun {
     _ = try own.writeJobFile(name: Self.listName, bytes: Array(list.text.utf8), executable: false)
     if let reason = await egressBegins(egress) { egress.cut(reason) }
     let ended: CellReport
-    var said: [UInt8] = []
+    var words = PipWords()
     do {
       let cell = try await sandbox.run(
         CellRequest(
@@ -54,7 +55,7 @@ extension AttemptRun {
           network: egress.network()))
       egress.serves(cell, for: claim.limits.wallMilliseconds)
       if let reason = await cellStarted(cell) { cell.stop(reason) }
-      for await chunk in cell.output where said.count < Self.longestWord { said += chunk.bytes }
+      for await chunk in cell.output { words.take(chunk, credentials?.search) }
       ended = try await cell.report()
     } catch {
       _ = await egress.finish()
@@ -64,9 +65,7 @@ extension AttemptRun {
     let reached = await egress.finish()
     if ended.facts.stopped == .abandoned { throw Stopped() }
     guard ended.facts.outcome == .succeeded else {
-      let words = String(decoding: said, as: UTF8.self)
-      let last = (try credentials?.redact(words) ?? words).split(whereSeparator: \.isNewline).last ?? ""
-      throw Refusal("fetch: pip ended as \(ended.facts.outcome): \(last.prefix(300))")
+      throw Refusal("fetch: pip ended as \(ended.facts.outcome): \(words.last())")
     }
     let inputs: [InputFacts]
     do {
@@ -75,8 +74,10 @@ extension AttemptRun {
       }
     } catch let error as SandboxError where error.errno == nil || error.errno == EFBIG {
       // What came is at fault, and not a disk of ours.
-      throw Refusal("fetch: \(error)")
+      let reason = "fetch: \(error)"
+      throw Refusal(credentials?.redact(reason) ?? reason)
     }
+    if let credentials { try Self.refuseSecrets(inNamesOf: inputs, credentials.search?.redactor) }
     return Fetched(
       inputs: inputs, seconds: ended.wallSeconds, reached: reached, ledger: egress.summary)
   }
@@ -84,8 +85,15 @@ extension AttemptRun {
   /// The worker is told to stop, or the lease is gone.
   struct Stopped: Error {}
 
+  /// The index chose the names, and the job can read them.
+  static func refuseSecrets(inNamesOf inputs: [InputFacts], _ redactor: Redactor?) throws(Refusal) {
+    guard let redactor else { return }
+    for input in inputs where redactor.redact(input.name) != input.name {
+      throw Refusal("fetch: the name of a file that came holds a credential: \(redactor.redact(input.name))")
+    }
+  }
+
   private static let listName = "requirements.txt"
-  private static let longestWord = 16 << 10
   private static let environment = [
     ("PATH", CellCommand.searchPath), ("HOME", CellCommand.CellPath.temporary), ("LANG", "C.UTF-8"),
     ("PIP_CONFIG_FILE", "/dev/null"), ("PIP_CERT", "/job/ca.pem"), ("SSL_CERT_FILE", "/job/ca.pem"),
@@ -122,5 +130,28 @@ extension AttemptRun {
       if name.hasPrefix("pip-"), name.hasSuffix(".whl") { return name }
     }
     return nil
+  }
+}
+
+/// The end of what pip says, for people; some of it is the index's.
+struct PipWords {
+  private var redacted = RedactedOutput()
+  private var said: [UInt8] = []
+  private static let longest = 16 << 10
+
+  /// - Parameter search: looks for what must not be said, before anything is cut.
+  mutating func take(_ chunk: OutputChunk, _ search: AttemptCredentials.Search?) {
+    keep(redacted.push(chunk, search))
+  }
+
+  private mutating func keep(_ pieces: [OutputChunk]) {
+    for piece in pieces { said += piece.bytes.prefix(Self.longest - said.count) }
+  }
+
+  /// The last line, once there is no more.
+  mutating func last() -> String {
+    keep(redacted.finish())
+    let last = String(decoding: said, as: UTF8.self).split(whereSeparator: \.isNewline).last ?? ""
+    return String(last.prefix(300))
   }
 }

@@ -140,13 +140,13 @@ struct AttemptRun: Sendable {
       return await complete(materials.report(.cancelled))
     }
     guard let wanted = specification.fetch, let stage else {
-      return await runStarted(materials, egress, nil)
+      return await runStarted(materials, egress, credentials, nil)
     }
     do {
       let fetched = try await fetch(wanted, terms, credentials, into: stage)
       materials.add(fetched.inputs)
       egress?.goesOn(after: fetched.ledger)
-      return await runStarted(materials, egress, fetched)
+      return await runStarted(materials, egress, credentials, fetched)
     } catch is Stopped {
       guard await stopReason() == .cancelled else {
         return await giveBack(started: true, reason: "stopped while it fetched")
@@ -186,12 +186,15 @@ struct AttemptRun: Sendable {
     }
   }
 
-  private func runStarted(_ materials: Materials, _ egress: AttemptEgress?, _ fetched: Fetched?) async -> End {
+  /// - Parameter credentials: of the attempt, whichever of its cells they were for: what fetching was shown may lie in what it got.
+  private func runStarted(
+    _ materials: Materials, _ egress: AttemptEgress?, _ credentials: AttemptCredentials?, _ fetched: Fetched?
+  ) async -> End {
     var limits = claim.limits
     limits.wallMilliseconds -= min(Int64((fetched?.seconds ?? 0) * 1_000), limits.wallMilliseconds - 1)
     do {
       if let egress, let reason = await egressBegins(egress) { egress.cut(reason) }
-      let logs = LogForwarder(store: store, worker: worker, claim: claim, credentials: egress?.credentials)
+      let logs = LogForwarder(store: store, worker: worker, claim: claim, credentials: credentials)
       let ended = try await withTaskExecutorPreference(sandbox.executor) {
         let cell = try await sandbox.run(materials.request(limits: limits, network: egress?.network()))
         egress?.serves(cell, for: limits.wallMilliseconds)
@@ -204,7 +207,7 @@ struct AttemptRun: Sendable {
       if ended.facts.stopped == .abandoned {
         return await giveBack(started: true, reason: "stopped before it ended")
       }
-      return try await record(ended, materials, logs, reached, egress?.credentials)
+      return try await record(ended, materials, logs, reached, credentials)
     } catch {
       // The listeners may have been served before the cell was refused.
       _ = await egress?.finish()
@@ -219,7 +222,7 @@ struct AttemptRun: Sendable {
     _ ended: CellReport, _ materials: Materials, _ logs: LogForwarder, _ reached: EgressFacts?,
     _ credentials: AttemptCredentials?
   ) async throws -> End {
-    let redactor = try credentials?.redactor()
+    let redactor = credentials?.search?.redactor
     var ended = ended
     ended.isolation.egress = reached
     let collected: Collected
@@ -241,7 +244,6 @@ struct AttemptRun: Sendable {
     await logs.flush()
     var notes = facts.notes
     if await !logs.isComplete { notes.append("log_incomplete") }
-    if await logs.isWithheld { notes.append("log_withheld") }
     let report = AttemptReport(
       outcome: facts.outcome,
       reason: nonempty([collected.outputsProblem, collected.resultProblem]).map { redactor?.redact($0) ?? $0 },

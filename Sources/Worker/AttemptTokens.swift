@@ -25,7 +25,6 @@ struct AttemptTokens: Sendable {
 
   /// Whether a token for this audience may be made, or one that was made may still be used.
   /// - Throws: `CredentialError`, of kind `policy` where it is not named.
-  @discardableResult
   func judge(_ audience: String) async throws(CredentialError) -> Store.HeldAttempt {
     let held: Store.HeldAttempt?
     do {
@@ -76,9 +75,11 @@ struct AttemptTokens: Sendable {
 
 extension AttemptRun {
   /// Nil where this worker has no issuer's keys.
-  func tokens(for audiences: Set<String>) -> AttemptTokens? {
+  func tokens(for audiences: Set<String>) -> AttemptCredentials.TokenMaker? {
     egress.issuer.map {
-      AttemptTokens(issuer: $0, store: store, worker: worker, claim: claim, audiences: audiences)
+      let tokens = AttemptTokens(issuer: $0, store: store, worker: worker, claim: claim, audiences: audiences)
+      return AttemptCredentials.TokenMaker(
+        judge: { audience throws(CredentialError) in _ = try await tokens.judge(audience) }, make: tokens.make)
     }
   }
 }

@@ -20,9 +20,7 @@ actor LogForwarder {
   private var flushing = false
   /// What must not be stored; nil where the attempt has no credentials.
   private let credentials: AttemptCredentials?
-  private var redacted: RedactedOutput?
-  /// Output could not be looked through, so none of it is stored.
-  private(set) var isWithheld = false
+  private var redacted = RedactedOutput()
 
   init(store: Store, worker: Int64, claim: Claim, credentials: AttemptCredentials? = nil) {
     self.credentials = credentials
@@ -50,7 +48,7 @@ actor LogForwarder {
     }
     flushing?.cancel()
     await flushing?.value
-    for chunk in redacted?.finish() ?? [] where !leaseGone && !isWithheld { buffer.append(chunk) }
+    for chunk in redacted.finish() where !leaseGone { buffer.append(chunk) }
     await flush()
   }
 
@@ -78,13 +76,8 @@ actor LogForwarder {
   }
 
   private func accept(_ chunk: OutputChunk) {
-    guard !leaseGone, !isWithheld else { return }
-    guard let secrets = credentials?.confidential else { return buffer.append(chunk) }
-    do {
-      if redacted == nil { redacted = try RedactedOutput(secrets) }
-      for piece in try redacted?.push(chunk, secrets) ?? [] { buffer.append(piece) }
-    } catch {
-      isWithheld = true
-    }
+    guard !leaseGone else { return }
+    guard let credentials else { return buffer.append(chunk) }
+    for piece in redacted.push(chunk, credentials.search) { buffer.append(piece) }
   }
 }

@@ -3,27 +3,18 @@ import Sandbox
 
 /// What a job prints, without the secrets that were used for it. Two streams, each held back by as much as a secret may be long.
 struct RedactedOutput {
-  private var redactor: Redactor
   private var streams: [String: RedactedStream] = [:]
-  private var generation: Int
+  private var generation = 0
 
-  /// - Throws: `CredentialError` where there are more secrets than can be looked for; then nothing may be stored.
-  init(_ confidential: AttemptCredentials.Confidential) throws(CredentialError) {
-    redactor = try Redactor(confidential.secrets)
-    generation = confidential.generation
-  }
-
-  /// - Parameter confidential: as of now; what was rotated meanwhile is looked for from here on.
-  mutating func push(
-    _ chunk: OutputChunk, _ confidential: AttemptCredentials.Confidential
-  ) throws(CredentialError) -> [OutputChunk] {
+  /// - Parameter search: as of now; what was rotated meanwhile is looked for from here on. Nil where there is nothing to look for yet.
+  mutating func push(_ chunk: OutputChunk, _ search: AttemptCredentials.Search?) -> [OutputChunk] {
+    guard let search else { return [chunk] }
     var ready: [OutputChunk] = []
-    if confidential.generation != generation {
+    if search.generation != generation {
       ready = finish()
-      redactor = try Redactor(confidential.secrets)
-      generation = confidential.generation
+      generation = search.generation
     }
-    let bytes = streams[chunk.stream, default: redactor.stream()].push(chunk.bytes)
+    let bytes = streams[chunk.stream, default: search.redactor.stream()].push(chunk.bytes)
     if !bytes.isEmpty { ready.append(OutputChunk(stream: chunk.stream, bytes: bytes)) }
     return ready
   }

@@ -91,6 +91,29 @@ import Testing
     #expect(setting.lines.of(.closed).map(\.subject.status) == [status])
   }
 
+  @Test(
+    "NW-33: how large an answer is that may only be a status, neither an amount nor a limit tells",
+    arguments: ["Content-Length: 5000\r\n\r\n", "\r\n"], [(1 << 20, 200), (4_000, 502)])
+  func hiddenSize(framing: String, limit: (most: Int, status: Int)) async throws {
+    let authority = try TestAuthority()
+    let server = try await Server(tls: authority.chain().context()) { wire in
+      guard try await wire.read() != nil else { return }
+      try await wire.write("HTTP/1.1 200 OK\r\n\(framing)" + String(repeating: "x", count: 5_000))
+      await wire.close()
+    }
+    var limits = SessionLimits()
+    limits.bodyBytes = limit.most
+    let setting = try await WebSetting(
+      server.port, trust: authority.rootFile, allow: "\"POST /logs\"",
+      more: ",\"answer\":\"status\",\"most\":{\"received\":\"1KiB\"}", limits: limits)
+    let answer = try await setting.answer(
+      to: "POST /logs HTTP/1.1\r\nHost: \(setting.host)\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+    #expect(answer.hasPrefix("HTTP/1.1 \(limit.status) "), "\(answer)")
+    #expect(!answer.contains("000"), "\(answer)")
+    _ = await setting.session.close()
+    #expect(setting.lines.denials == [])
+  }
+
   @Test("CR-13: what a path says of a secret does not come into the ledger, allowed or denied")
   func concealedPath() async throws {
     let authority = try TestAuthority()

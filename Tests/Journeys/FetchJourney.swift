@@ -67,6 +67,7 @@ struct FetchJourney {
       list,
       """
       ls /input
+      known=index-token; echo "said $known-1234"
       pip=/usr/lib/python3/dist-packages/pip; [ -d $pip ] && pip="-m pip" || pip=$(ls /usr/share/python-wheels/pip-*.whl)/pip
       python3 $pip install --quiet --no-index --find-links /input --no-deps --target /tmp/site --root-user-action ignore greeting parting 2>&1
       PYTHONPATH=/tmp/site python3 -c 'import greeting, parting; print("imported")' 2>&1
@@ -85,7 +86,8 @@ struct FetchJourney {
     let whole = try await place.house.tool.run(["egress", record["job"]?.string ?? ""])
     #expect(whole.status == 0 && whole.stderr.contains("whole"), "\(whole.stderr)")
     #expect(whole.text.contains("GET /simple/greeting/"))
-    // The index demands a credential, which stood in no cell.
+    // The index demands a credential, which stood in no cell. A job that has it from elsewhere does not get it into its output.
+    #expect(lines.contains("said [redacted:index]"), "\(text)")
     #expect(!text.contains("index-token-1234") && !"\(record)".contains("index-token-1234"))
   }
 

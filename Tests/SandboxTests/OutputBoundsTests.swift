@@ -34,6 +34,23 @@ import Testing
     #expect(collected.quarantined[0].path.utf8.count <= 1_024)
   }
 
+  @Test("CR-13: of a secret that lies where a path is cut nothing is listed")
+  func screenedBeforeTheCut() throws {
+    let tree = try Tree()
+    let path = Array(repeating: String(repeating: "n", count: 250), count: 4).joined(separator: "/")
+    try makeDirectories(tree.output + "/" + path, mode: 0o755)
+    for beyond in 1...5 {
+      try tree.write(path + "/" + String(repeating: "x", count: 1_024 - 1_004 - beyond) + "canary", "x")
+    }
+    let screen = OutputScreen {
+      { _ in false }
+    } conceal: {
+      Array(String(decoding: $0, as: UTF8.self).replacing("canary", with: "[gone]").utf8)
+    }
+    let listed = try tree.collect(screen: screen).quarantined.map(\.path)
+    #expect(listed.count == 5 && listed.allSatisfy { $0.utf8.count == 1_024 && !$0.contains("xc") }, "\(listed)")
+  }
+
   @Test func entriesAreBounded() throws {
     let tree = try Tree()
     try makeDirectories(tree.output + "/many", mode: 0o755)
