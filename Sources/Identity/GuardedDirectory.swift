@@ -80,6 +80,15 @@ public enum GuardedFile {
     deinit { close(descriptor) }
   }
 
+  /// Makes the directory that a file is to lie in, and those above it, for the owner alone; what is there stays as it is.
+  public static func makeDirectory(of path: String) throws(FileProblem) {
+    let parts = path.split(separator: "/").dropLast()
+    for count in parts.indices {
+      let directory = (path.hasPrefix("/") ? "/" : "") + parts[...count].joined(separator: "/")
+      guard mkdir(directory, 0o700) == 0 || errno == EEXIST else { throw FileProblem(directory, errno: errno) }
+    }
+  }
+
   /// Whether there is anything of that name.
   public static func exists(_ path: String) -> Bool {
     var status = stat()

@@ -55,7 +55,7 @@ final class AttemptEgress: Sendable {
 
   init(
     plan: EgressPlan, broker: Broker, credentials: AttemptCredentials?, claim: Claim, store: Store, worker: Int64,
-    budgets: EgressBudgets, allowance: EgressAllowance, logger: Logger
+    budgets: EgressBudgets, allowance: EgressAllowance, logger: Logger, isLeaving: @escaping @Sendable () async -> Bool
   ) throws {
     self.plan = plan
     inspection = try Inspection(for: plan.grants)
@@ -66,7 +66,7 @@ final class AttemptEgress: Sendable {
     self.budgets = budgets
     self.allowance = allowance
     self.logger = logger
-    ledger = LedgerForwarder(logger: logger) { lines in
+    ledger = LedgerForwarder(logger: logger, isLeaving: isLeaving) { lines in
       try await store.appendEgress(worker: worker, job: claim.job, token: claim.token, lines: lines)
     }
   }

@@ -95,7 +95,6 @@ struct AttemptRun: Sendable {
   private func perform(
     _ specification: JobSpecification, _ terms: PolicyTerms, _ stage: Stage?
   ) async throws -> End {
-    defer { budgets.leave(claim) }
     let credentials = egress.keeper.map {
       AttemptCredentials(
         keeper: $0, claim: claim, logger: logger,
@@ -108,11 +107,17 @@ struct AttemptRun: Sendable {
     do {
       end = try await perform(specification, terms, stage, credentials)
     } catch {
-      await endCredentials(credentials)
+      await over(credentials)
       throw error
     }
-    await endCredentials(credentials)
+    await over(credentials)
     return end
+  }
+
+  private func over(_ credentials: AttemptCredentials?) async {
+    // First, because it is taken for a minute, and an admin's server may hang for longer.
+    await budgets.leave(claim, worker: worker)
+    await endCredentials(credentials)
   }
 
   private func endCredentials(_ credentials: AttemptCredentials?) async {
@@ -160,7 +165,7 @@ struct AttemptRun: Sendable {
     let allowance = try await insist { try await budgets.join(claim, worker: worker) }
     let attempt = try AttemptEgress(
       plan: plan, broker: try egress.broker(), credentials: credentials, claim: claim, store: store, worker: worker,
-      budgets: budgets, allowance: allowance, logger: logger)
+      budgets: budgets, allowance: allowance, logger: logger, isLeaving: isLeaving)
     try await refusing { try await attempt.checkCredentials() }
     return attempt
   }

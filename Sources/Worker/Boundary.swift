@@ -28,13 +28,13 @@ public enum WorkerError: Error, CustomStringConvertible {
   /// An operator revoked this worker, or its role, or its time is over; in the database's words.
   case revoked(String, fix: String?)
   /// The database lets this worker's login in no more; in its words.
-  case barred(String)
+  case barred(String, fix: String?)
 
   public var description: String {
     switch self {
-    case .barred(let words):
-      "the database lets this worker in no more: \(words) (fix: cordon workers invite, remove the identity file, and "
-        + "start with --join TOKEN-FILE)"
+    case .barred(let words, let fix):
+      "the database lets this worker in no more: \(words) (fix: "
+        + "\(fix ?? "cordon workers invite, remove the identity file, and start with --join TOKEN-FILE"))"
     case .revoked(let words, let fix): "\(words) (fix: \(fix ?? "cordon revocations lift, by an operator"))"
     case .wardenIsGone: "the warden ended while the worker served; what ran was given back (its stderr says why)"
     case .stoppedHolding(let finding):

@@ -9,14 +9,16 @@ import Synchronization
 //   join     before an attempt with grants starts: the database is asked what is left to its principal
 //   report   with each heartbeat, for all attempts that are open: what they have used, for what is left
 //   settle   once an attempt's session is closed, before its end is recorded: the last of what it used
-//   leave    the attempt is over here
+//   leave    the attempt is over here: settled once more, because the database takes it for a minute after the end (migration 0052)
 //
 // What cannot be reported is tried again with the next heartbeat. A worker that does not hear its database goes on with what it was
 // told, until its lease is over and it ends what it runs.
 
 /// The allowances of the principals whose attempts run on this worker.
 final class EgressBudgets: Sendable {
-  private let store: Store
+  /// `Store.reportEgress`.
+  typealias Reporting = @Sendable (_ worker: Int64, [Store.EgressReport]) async throws -> [Int64: Int64?]
+  private let keep: Reporting
   private let logger: Logger
   private let state = Mutex(State())
 
@@ -29,8 +31,8 @@ final class EgressBudgets: Sendable {
   /// How often the last report is tried, once the attempt is over.
   private static let lastTries = 20
 
-  init(store: Store, logger: Logger) {
-    self.store = store
+  init(logger: Logger, keep: @escaping Reporting) {
+    self.keep = keep
     self.logger = logger
   }
 
@@ -69,7 +71,8 @@ final class EgressBudgets: Sendable {
     }
   }
 
-  func leave(_ claim: Claim) {
+  func leave(_ claim: Claim, worker: Int64) async {
+    await settle(claim, worker: worker)
     state.withLock { state in
       state.jobs[claim.token] = nil
       if state.allowances[claim.enqueuedBy]?.leave(claim.token) == true { state.allowances[claim.enqueuedBy] = nil }
@@ -90,7 +93,7 @@ final class EgressBudgets: Sendable {
       }
     }.sorted { $0.token < $1.token }
     guard !reports.isEmpty else { return false }
-    let left = try await store.reportEgress(worker: worker, reports)
+    let left = try await keep(worker, reports)
     for (allowance, batch) in batches {
       // The same for all attempts of a principal.
       if let answer = batch.reports.compactMap({ left[$0.token] }).first { allowance.answered(batch, left: answer) }

@@ -16,9 +16,11 @@ struct IdentityFile {
   /// Beside it, because the file itself is replaced; held while this value or a copy of it is there.
   private let lock: GuardedFile.Lock
 
+  /// Makes the directory where there is none.
   /// - Throws: where another worker has it: two that renew one login take it from each other.
   init(path: String) throws(FileProblem) {
     self.path = path
+    try GuardedFile.makeDirectory(of: path)
     lock = try GuardedFile.Lock(path + ".lock")
   }
 

@@ -20,7 +20,8 @@ import Synchronization
 //                 `login` for what is good by then.
 //
 // What fails is tried again until the life is over by this worker's clock. Then, or when the database says that it is barred, it
-// is over for good, and the worker with it: its calls are refused by then, so others have its jobs.
+// is over for good, and the worker with it: its calls are refused by then, so others have its jobs. Nothing else is taken for that:
+// a rule of pg_hba.conf that is missing on a standby, or a right that the database has lost, must not end a fleet's jobs.
 
 /// Keeps the login of an enrolled worker good, and its file true.
 public actor IdentityKeeper {
@@ -51,7 +52,8 @@ public actor IdentityKeeper {
   ///   - token: the file of a join token; it is read only where there is no identity yet, or none that is confirmed.
   ///   - name: what people are to call the worker.
   ///   - database: where, without who.
-  /// - Throws: `FileProblem`; `IdentityProblem` where neither file nor token is good; `PostgresError` where the database is away.
+  /// - Throws: `FileProblem`; `IdentityProblem` where neither file nor token is good; `WorkerError` where the identity is over;
+  ///   `PostgresError` where the database is away, or may not renew it.
   public init(
     file path: String, token: String?, name: String, database: ConnectionSettings, logger: Logger
   ) async throws {
@@ -99,11 +101,11 @@ public actor IdentityKeeper {
     } catch let error as PostgresError where Self.isRefusal(error) {
       if let refusal {
         throw IdentityProblem(
-          "the join token enrols nobody: \(refusal.message)", fix: "ask an operator for another: cordon workers invite")
+          "the join token enrols nobody: \(refusal.message)",
+          fix: Self.fix(of: refusal) ?? "ask an operator for another: cordon workers invite")
       }
-      throw IdentityProblem(
-        "\(file.path): the database lets \(identity.role) in no more: \(error.message)",
-        fix: "cordon workers invite, remove the file, and start with --join TOKEN-FILE")
+      guard error.sqlState != "42501" else { throw error }
+      throw WorkerError.barred("\(file.path): \(error.message)", fix: Self.fix(of: error))
     }
     logger.info("identity renewed", metadata: ["role": "\(identity.role)"])
   }
@@ -128,7 +130,7 @@ public actor IdentityKeeper {
   }
 
   /// Renews whenever half of the life is over. Returns why the identity is over, or nil where the task was cancelled.
-  public func keep(_ store: Store) async -> String? {
+  public func keep(_ store: Store) async -> WorkerError? {
     while !Task.isCancelled {
       do {
         try await Task.sleep(until: pace.renewal, clock: .continuous)
@@ -138,9 +140,11 @@ public actor IdentityKeeper {
             logger.info("identity renewed", metadata: ["role": "\(identity.role)"])
             break
           } catch let error as PostgresError where Self.isBarred(error) {
-            return error.message
+            return .barred(error.message, fix: error.hint)
           } catch {
-            if ContinuousClock.now >= pace.end { return "it could not be renewed in time: \(error)" }
+            if ContinuousClock.now >= pace.end {
+              return .barred("it could not be renewed in time: \(error)", fix: (error as? PostgresError)?.hint)
+            }
             logger.warning("identity could not be renewed; trying again", metadata: ["error": "\(error)"])
             try await Task.sleep(for: pace.pause)
           }
@@ -188,11 +192,25 @@ public actor IdentityKeeper {
     error.kind == .connection && error.sqlState == "28P01"
   }
 
-  /// The login is barred, or the database says that it is over.
-  private static func isBarred(_ error: PostgresError) -> Bool {
-    error.sqlState == Worker.revokedWorker || error.sqlState == "42501" || Worker.isBarredLogin(error)
+  /// The login is barred, or the database says that it is over: for good.
+  static func isBarred(_ error: PostgresError) -> Bool {
+    error.sqlState == Worker.revokedWorker || Worker.isBarredLogin(error)
   }
 
-  /// No other try of the same helps.
-  private static func isRefusal(_ error: PostgresError) -> Bool { isBarred(error) || isWrongPassword(error) }
+  /// No other try of the same helps at a start, until somebody has done something.
+  static func isRefusal(_ error: PostgresError) -> Bool {
+    isBarred(error) || isWrongPassword(error) || isRefusedByRules(error) || error.sqlState == "42501"
+  }
+
+  /// By pg_hba.conf, whose rules for the group a login that was barred does not meet any more either.
+  private static func isRefusedByRules(_ error: PostgresError) -> Bool {
+    error.kind == .connection && error.sqlState == "28000" && !Worker.isBarredLogin(error)
+  }
+
+  /// What the database says is to be done, or its rules show; nil where there is nothing but to enrol anew.
+  static func fix(of refusal: PostgresError) -> String? {
+    refusal.hint
+      ?? (isRefusedByRules(refusal)
+        ? "cordon workers invite where it was barred; where it was not, let it in by pg_hba.conf" : nil)
+  }
 }

@@ -9,13 +9,13 @@ final class LedgerForwarder: Sendable {
   private static let interval = LogForwarder.interval
   /// Lines in one statement; the database takes no more.
   private static let most = 1_000
-  /// How often the last lines are tried, once the attempt is over.
-  private static let lastTries = 20
 
   /// Stores lines; false where the attempt is not this worker's any more.
   typealias Appending = @Sendable (_ lines: [String]) async throws -> Bool
   private let append: Appending
   private let logger: Logger
+  /// The last lines are waited for as the attempt's end is (`AttemptRun.insist`).
+  private let isLeaving: @Sendable () async -> Bool
   private let state = Mutex(State())
 
   private struct State {
@@ -24,8 +24,11 @@ final class LedgerForwarder: Sendable {
     var isOver = false
   }
 
-  init(logger: Logger, append: @escaping Appending) {
+  init(
+    logger: Logger, isLeaving: @escaping @Sendable () async -> Bool = { false }, append: @escaping Appending
+  ) {
     self.logger = logger
+    self.isLeaving = isLeaving
     self.append = append
   }
 
@@ -50,7 +53,6 @@ final class LedgerForwarder: Sendable {
 
   /// Until all lines are stored; why they are not where none can be any more.
   private func forward() async -> String? {
-    var tries = 0
     while true {
       let (lines, isOver) = state.withLock { (Array($0.lines.prefix(Self.most)), $0.isOver) }
       if lines.isEmpty {
@@ -64,9 +66,9 @@ final class LedgerForwarder: Sendable {
           state.withLock { $0.lines.removeFirst(lines.count) }
           if isOver { continue }
         } catch {
-          tries += isOver ? 1 : 0
           logger.warning("the ledger is not written yet", metadata: ["error": "\(error)"])
-          guard tries < Self.lastTries, AttemptRun.isTransient(error) else { return "the ledger cannot be stored" }
+          guard AttemptRun.isTransient(error) else { return "the ledger cannot be stored" }
+          if isOver, await isLeaving() { return "the worker leaves, and its database does not answer" }
         }
       }
       try? await Task.sleep(for: Self.interval)

@@ -78,6 +78,8 @@ public actor Worker {
   let loginsToEnd: AsyncStream<Void>.Continuation
   /// Under way, perhaps behind a server that does not answer.
   var endingLogins: Task<Void, Never>?
+  /// Under way, perhaps behind somebody's lock.
+  var reportingEgress: Task<Void, Never>?
   let heartbeatsDue: AsyncStream<Void>
   let beat: AsyncStream<Void>.Continuation
   private let left: AsyncStream<Void>
@@ -90,8 +92,11 @@ public actor Worker {
   /// SQLSTATE of a worker that was revoked. What it holds is others'.
   static let revokedWorker = "CD403"
 
-  /// invalid_authorization_specification: who connects is no login any more. (A wrong password has a code of its own.)
-  static func isBarredLogin(_ error: PostgresError) -> Bool { error.kind == .connection && error.sqlState == "28000" }
+  /// invalid_authorization_specification, and in words that only a role which is no login gets. Rules of pg_hba.conf refuse with the
+  /// same code, and may be another server's after a failover; a server that says it in another language is asked until the lease is over.
+  static func isBarredLogin(_ error: PostgresError) -> Bool {
+    error.kind == .connection && error.sqlState == "28000" && error.message.contains("is not permitted to log in")
+  }
 
   /// A claim that was answered within this is still ours: no attempt that its worker does not name is taken back sooner than
   /// 5 s after its claim (`cordon.heartbeat`).
@@ -106,7 +111,7 @@ public actor Worker {
     egress: EgressService? = nil, logger: Logger
   ) throws {
     egressService = egress ?? EgressService(logger: logger)
-    budgets = EgressBudgets(store: store, logger: logger)
+    budgets = EgressBudgets(logger: logger) { try await store.reportEgress(worker: $0, $1) }
     self.configuration = configuration
     self.store = store
     self.sandbox = sandbox
@@ -129,7 +134,10 @@ public actor Worker {
     let findings = sandbox.facts.missing + (try await SelfTest.run(sandbox))
     waived = try Boundary(findings: findings, terms: try await termsInForce(findings)).waived
     // Told to leave before it began.
-    guard roster.mode == .serving else { return }
+    guard roster.mode == .serving else {
+      if let revoked { throw revoked }
+      return
+    }
     try await register()
     logger.info(
       "serving",
@@ -245,7 +253,7 @@ public actor Worker {
   }
 
   /// The login of this worker is over for good: it ends what runs, which is others' by now, and leaves.
-  public func loginIsOver(_ words: String) { leaveRevoked(.barred(words)) }
+  public func identityIsOver(_ error: WorkerError) { leaveRevoked(error) }
 
   func leaveRevoked(_ error: WorkerError) {
     guard revoked == nil else { return }

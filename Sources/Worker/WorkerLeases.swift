@@ -34,7 +34,7 @@ extension Worker {
       } catch let error as PostgresError where error.sqlState == Self.revokedWorker {
         leaveRevoked(.revoked(error.message, fix: error.hint))
       } catch let error as PostgresError where Self.isBarredLogin(error) {
-        loginIsOver(error.message)
+        leaveRevoked(.barred(error.message, fix: error.hint))
       } catch {
         if !Task.isCancelled { logger.warning("heartbeat failed", metadata: ["error": "\(error)"]) }
       }
@@ -44,10 +44,25 @@ extension Worker {
   /// What policies give less by now is cut, and what principals have sent is counted, with each heartbeat: every second.
   private func judgeEgress() async throws {
     guard !egress.isEmpty else { return }
-    try await budgets.report(worker: id)
+    reportEgress()
     let open = roster.held.filter { egress[$0.token] != nil }
     for token in try await store.egressFallen(worker: id, held: open) {
       egress[token]?.cut("the policy grants less by now")
+    }
+  }
+
+  /// Beside the heartbeats: to count may wait for what others have locked, and neither a heartbeat nor a cut waits with it. What
+  /// is not counted yet is said again with the next.
+  private func reportEgress() {
+    guard reportingEgress == nil else { return }
+    let id = id
+    reportingEgress = Task {
+      do {
+        try await budgets.report(worker: id)
+      } catch {
+        logger.warning("what was sent is not reported yet", metadata: ["error": "\(error)"])
+      }
+      reportingEgress = nil
     }
   }
 

@@ -37,6 +37,8 @@ struct WorkerCommand: AsyncParsableCommand {
     let data = Installation.absolute(data ?? Installation.defaultData)
     var keeper: IdentityKeeper?
     if let identity {
+      // An identity may lie in it, whose own directory is its owner's alone; artifacts are for others, too.
+      try Installation.makeDirectory(data)
       keeper = try await IdentityKeeper(
         file: Installation.absolute(identity), token: join.map(Installation.absolute), name: options.shownName,
         database: ConnectionSettings(database.connection, applicationName: "cordon worker"), logger: options.logger())

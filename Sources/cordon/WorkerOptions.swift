@@ -164,10 +164,10 @@ struct WorkerOptions: ParsableArguments {
     let settings = ConnectionSettings(
       connection, applicationName: "cordon worker", connectTimeout: pace.patience,
       statementTimeout: pace.statementTimeout, cancelGrace: pace.cancelGrace, login: identity?.login)
-    // One for each attempt, which has one statement under way at most, and three for claim, heartbeat and rescue:
-    // a heartbeat never waits behind attempts. Connections are opened when they are needed.
+    // One for each attempt, which has one statement under way at most, and four for claim, heartbeat, rescue and
+    // what is sent: a heartbeat never waits behind attempts. Connections are opened when they are needed.
     // An enrolled login has 64 (`enrolment_owner.sql`), of which renewals and LISTEN take a few.
-    let connections = identity == nil ? slots + 3 : min(slots + 3, 56)
+    let connections = identity == nil ? slots + 4 : min(slots + 4, 56)
     let pool = Pool(settings, maximum: connections, waitLimit: pace.patience)
     // From here on: to prove that this host confines may take longer than half of a short life.
     let keeping = identity.map { identity in Task { await identity.keep(Store(pool: pool)) } }
@@ -189,7 +189,7 @@ struct WorkerOptions: ParsableArguments {
         }
       }
       let keeper = keeping.map { keeping in
-        Task { if let why = await keeping.value { await worker.loginIsOver(why) } }
+        Task { if let why = await keeping.value { await worker.identityIsOver(why) } }
       }
       defer { keeper?.cancel() }
       ready()

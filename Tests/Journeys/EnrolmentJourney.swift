@@ -100,11 +100,12 @@ struct EnrolmentJourney {
     #expect(token.hasPrefix("cordon-join_"))
     #expect(
       try FileManager.default.attributesOfItem(atPath: place.path("token"))[.posixPermissions] as? Int == 0o600)
-    let worker = try place.worker("rack-7", token: "token", identity: "identity")
+    // The directory is not there yet, as on a host that has had no worker.
+    let worker = try place.worker("rack-7", token: "token", identity: "kept/identity")
     let job = try await tool.enqueue(["--queue", "fleet", "--", "/usr/bin/true"])
     let record = try await tool.wait(for: job, limit: .seconds(90)) { $0["state"] == .string("finished") }
     #expect(record["outcome"] == .string("succeeded"), "\(record) \(worker.stderr)")
-    let first = try place.identity("identity")
+    let first = try place.identity("kept/identity")
     #expect(record["attribution"]?["worker"]?["name"] == .string("rack-7") || "\(record)".contains("rack-7"))
     #expect(try await place.refusal((first.role, "wrong")) == "28P01", "control: passwords are asked for")
 
@@ -112,11 +113,11 @@ struct EnrolmentJourney {
     let mark = "9\(Int.random(in: 10_000...99_999)).25"
     let running = try await tool.enqueue(["--queue", "fleet", "--", "/usr/bin/sleep", mark])
     _ = try await tool.wait(for: running) { $0["state"] == .string("running") }
-    try await place.wait("a renewal") { try place.identity("identity").password != first.password }
-    let second = try place.identity("identity")
+    try await place.wait("a renewal") { try place.identity("kept/identity").password != first.password }
+    let second = try place.identity("kept/identity")
     try await place.wait("its confirmation") { try await place.refusal(second) == nil }
     #expect(try await place.refusal(first) == "28P01", "the password before it is none any more")
-    try await place.wait("another") { try place.identity("identity").password != second.password }
+    try await place.wait("another") { try place.identity("kept/identity").password != second.password }
     #expect(try await tool.show(running)["state"] == .string("running"))
     #expect((try await place.invitation()?["renewals"]?.integer ?? 0) >= 2)
     let shown = try await tool.run(["workers", "--json"]).json().array?.first { $0["name"] == .string("rack-7") }
@@ -132,13 +133,13 @@ struct EnrolmentJourney {
     #expect(lost["state"] == .string("queued"))
     #expect(lost["attempts"]?.array?.first?["outcome"] == .string("lost"))
     #expect(lost["attempts"]?.array?.first?["reason"] == .string("revoked: stolen"))
-    #expect(try await place.refusal(try place.identity("identity")) == "28000")
+    #expect(try await place.refusal(try place.identity("kept/identity")) == "28000")
 
     // Neither its identity nor its token is good again, not even when the revocation is lifted.
     for lifted in [false, true] {
       if lifted { #expect(try await tool.run(["revocations", "lift", "worker", "rack-7"]).status == 0) }
-      let again = try await place.worker("rack-7", token: nil, identity: "identity").answer()
-      #expect(again.status == 4 && again.stderr.contains("fix: cordon workers invite"), "\(again.stderr)")
+      let again = try await place.worker("rack-7", token: nil, identity: "kept/identity").answer()
+      #expect(again.status == 3 && again.stderr.contains("fix: cordon workers invite"), "\(again.stderr)")
       let other = try await place.worker("rack-8", token: "token", identity: "other").answer()
       #expect(other.status == 4 && other.stderr.contains("enrols nobody"), "\(other.stderr)")
     }

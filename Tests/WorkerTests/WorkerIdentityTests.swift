@@ -99,6 +99,51 @@ import Testing
     #expect((.milliseconds(200) ... .seconds(30)).contains(pace.pause))
   }
 
+  private static let rules = PostgresError(
+    .connection, #"FATAL:  no pg_hba.conf entry for host "::1", user "w", database "jobs", no encryption"#,
+    sqlState: "28000")
+  private static let incapable = PostgresError(
+    .server, "enrolment: this database may not make logins", sqlState: "42501", hint: "run `cordon migrate` once")
+
+  @Test("rules of a standby, and rights that a database has lost, end no identity; what bars it does")
+  func barred() {
+    for error in [Self.rules, Self.incapable, PostgresError(.connection, "password", sqlState: "28P01")] {
+      #expect(!IdentityKeeper.isBarred(error) && !Worker.isBarredLogin(error), "\(error)")
+      #expect(IdentityKeeper.isRefusal(error), "at a start somebody must do something")
+    }
+    let login = PostgresError(.connection, #"FATAL:  role "w" is not permitted to log in"#, sqlState: "28000")
+    #expect(IdentityKeeper.isBarred(login) && Worker.isBarredLogin(login))
+    #expect(IdentityKeeper.isBarred(PostgresError(.server, "identity: w is revoked", sqlState: "CD403")))
+    let away = PostgresError(.connection, "the database system is starting up", sqlState: "57P03")
+    #expect(!IdentityKeeper.isBarred(away) && !IdentityKeeper.isRefusal(away))
+  }
+
+  @Test("what a refusal is mended by is the database's own word where it has one")
+  func fixes() {
+    #expect(IdentityKeeper.fix(of: Self.incapable) == "run `cordon migrate` once")
+    #expect(IdentityKeeper.fix(of: Self.rules)?.contains("pg_hba.conf") == true)
+    #expect(IdentityKeeper.fix(of: PostgresError(.connection, "password", sqlState: "28P01")) == nil)
+    let named = WorkerError.barred("w is revoked", fix: "take another name")
+    #expect(named.description.hasSuffix("(fix: take another name)"))
+    #expect(WorkerError.barred("w is revoked", fix: nil).description.contains("--join TOKEN-FILE"))
+  }
+
+  @Test("a host that has nothing yet gets the directory of the identity, for its owner alone")
+  func fresh() throws {
+    let above = FileManager.default.temporaryDirectory.appending(path: "cordon-identity-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: above) }
+    let file = try IdentityFile(path: above + "/cordon/identity")
+    try file.write(try enrolled())
+    #expect(try file.read() != nil)
+    for directory in [above, above + "/cordon"] {
+      #expect(try FileManager.default.attributesOfItem(atPath: directory)[.posixPermissions] as? Int == 0o700)
+    }
+    // What was there stays as it is.
+    chmod(above, 0o755)
+    _ = try IdentityFile(path: above + "/other")
+    #expect(try FileManager.default.attributesOfItem(atPath: above)[.posixPermissions] as? Int == 0o755)
+  }
+
   @Test("the file is its owner's alone, whole, and no other's")
   func file() throws {
     let directory = FileManager.default.temporaryDirectory.appending(path: "cordon-identity-\(UUID().uuidString)")
