@@ -63,7 +63,8 @@ struct PrincipalAdd: AsyncParsableCommand {
 struct PrincipalLimit: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "limit", abstract: "Say what a principal is, until when, and how much it may.",
-    discussion: "What is not named is not bounded; --kind stays what it was.")
+    discussion:
+      "What is not named is not bounded; --kind stays what it was, and so does the end of a worker that enrolled.")
 
   @OptionGroup var database: DatabaseOptions
   @Argument var role: String
