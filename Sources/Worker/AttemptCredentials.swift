@@ -23,7 +23,7 @@ final class AttemptCredentials: CredentialProvider {
   private let admissions = Admissions()
   private let actsForSomebody: Bool
 
-  /// Secrets that were given out, with the credential and the version that they were of.
+  /// Secrets that were given out, with the credential that they were of.
   private struct Seen {
     var secrets: [SeenSecret] = []
     /// For all of them; many lines are looked through with the same.
@@ -38,13 +38,13 @@ final class AttemptCredentials: CredentialProvider {
     var making: [String: Task<IssuedCredential, any Error>] = [:]
 
     func looksFor(_ issued: IssuedCredential) -> Bool {
-      secrets.contains { $0.name == issued.name && $0.version == issued.version }
+      // By its bytes: what was written twice within a tick of a clock has one version.
+      secrets.contains { $0.name == issued.name && $0.parts == issued.confidential }
     }
   }
 
   private struct SeenSecret {
     let name: String
-    let version: String
     let parts: [Secret]
     /// When it is worth nothing any more; nil: nobody here knows.
     let over: ContinuousClock.Instant?
@@ -216,7 +216,7 @@ final class AttemptCredentials: CredentialProvider {
       var secrets = seen.withLock { $0.secrets.filter { $0.over.map { now < $0 } ?? true } }
       secrets.append(
         SeenSecret(
-          name: issued.name, version: issued.version, parts: issued.confidential,
+          name: issued.name, parts: issued.confidential,
           over: kind(of: issued) == .token ? now + Self.tokenLife : nil))
       let redactor = try Redactor(secrets.flatMap { entry in entry.parts.map { (entry.name, $0) } })
       seen.withLock { seen in
