@@ -1,5 +1,6 @@
 import Foundation
 import Jobs
+import Postgres
 import TestKit
 import Testing
 
@@ -70,6 +71,44 @@ struct EgressBudgetJourney {
     let (more, said, _) = try await house.run(
       "curl -sS -o /dev/null -w '%{http_code}' http://index.internal/x", grants: ["plain"])
     #expect(more["outcome"] == .string("succeeded") && said == "200", "\(said)")
+    try await house.close()
+  }
+
+  @Test("where what is sent cannot be counted, a narrower policy cuts all the same")
+  func uncounted() async throws {
+    let upstream = try Upstream()
+    let house = try await House(
+      slots: 1, options: ["--egress-trust", upstream.path("ca.pem")], through: upstream.through)
+    try await house.grant(
+      """
+      {"raw": {"host": "raw.internal", "port": 7, "mode": "tcp", "allow_private": ["\(upstream.network).0/24"]}}
+      """)
+    try await Self.limit(house, "64MiB")
+    let marker = Marker()
+    // It sends all the time, and goes on to sleep when it is cut.
+    let script = """
+      exec 3<>/dev/tcp/raw.internal/7
+      while printf x && sleep 0.1; do :; done >&3 2>/dev/null &
+      cat <&3 >/dev/null 2>&1; exec sleep \(marker.text)
+      """
+    let job = try await house.enqueue(script, grants: ["raw"], options: ["--timeout", "5m"])
+    _ = try await house.tool.wait(for: job) { $0["state"] == .string("running") }
+    let boss = try await Connection.connect(ConnectionSettings(house.superuser))
+    try await boss.execute(script: "begin; lock table cordon.spending in exclusive mode")
+    let other = try await Connecting(house.superuser)
+    var waiting: Int32 = 0
+    for _ in 0..<200 where waiting == 0 {
+      waiting = try await other.column("select count(*)::int from pg_locks where not granted").first ?? 0
+      try await Task.sleep(for: .milliseconds(100))
+    }
+    #expect(waiting > 0, "control: a report waits")
+    #expect(!marker.exists, "control: it sends")
+    try await house.grant("{}")
+    try await eventually("it is cut", limit: .seconds(5)) { marker.exists }
+    try await boss.execute(script: "rollback")
+    await boss.close()
+    _ = try await house.tool.run(["cancel", job])
+    _ = try await house.tool.wait(for: job) { $0["state"] == .string("finished") }
     try await house.close()
   }
 

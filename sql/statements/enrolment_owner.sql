@@ -103,14 +103,21 @@ begin
   end
   $$;
 
-  -- Nobody gets in from here on, and who is in may do nothing more.
+  -- Nobody gets in from here on, and who is in may do nothing more. A worker is let come as far as to be told so: it keeps its password,
+  -- and pg_hba.conf takes it for a joiner, who may only use up a token and has none. By a wrong password, or no rule, it could not tell its
+  -- end from a server that is set up wrong, and would hold what it runs for a whole lease.
   create or replace function cordon_logins.bar_login(role name) returns void
   language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
   declare
     login constant name := cordon_logins.own_login(role);
   begin
     if exists (select from pg_roles r where r.rolname = login and r.rolcanlogin) then
-      execute format('alter role %I nologin password null valid until ''-infinity''', login);
+      if cordon_logins.group_of(login) = 'cordon_worker' then
+        execute format('alter role %I nologin', login);
+        execute format('grant cordon_joiner to %I', login);
+      else
+        execute format('alter role %I nologin password null valid until ''-infinity''', login);
+      end if;
       execute format('revoke %I from %I', cordon_logins.group_of(login), login);
     end if;
   end
