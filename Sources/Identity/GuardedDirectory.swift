@@ -102,11 +102,23 @@ public enum GuardedFile {
     }
   }
 
-  /// Writes a file that is not there yet, for the owner alone to read.
-  public static func create(_ path: String, with bytes: [UInt8]) throws(FileProblem) {
-    try inDirectory(of: path) { directory, name throws(FileProblem) in
-      try put(bytes, into: name, beneath: directory, shown: path)
+  /// A file that was not there, for its owner alone to read: its place is taken before there is anything to write.
+  public final class New: Sendable {
+    private let path: String
+    private let descriptor: Int32
+
+    public init(_ path: String) throws(FileProblem) {
+      self.path = path
+      descriptor = try GuardedFile.new(path, beneath: AT_FDCWD, shown: path)
     }
+
+    deinit { close(descriptor) }
+
+    public func write(_ bytes: [UInt8]) throws(FileProblem) {
+      try GuardedFile.put(bytes, into: descriptor, shown: path)
+    }
+
+    public func remove() { unlink(path) }
   }
 
   /// Whoever reads it sees all of it or what was there before, also after a power cut.
@@ -124,9 +136,18 @@ public enum GuardedFile {
   private static func put(
     _ bytes: [UInt8], into name: String, beneath directory: Int32, shown: String
   ) throws(FileProblem) {
+    let file = try new(name, beneath: directory, shown: shown)
+    defer { close(file) }
+    try put(bytes, into: file, shown: shown)
+  }
+
+  private static func new(_ name: String, beneath directory: Int32, shown: String) throws(FileProblem) -> Int32 {
     let file = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard file >= 0 else { throw FileProblem(shown, errno: errno) }
-    defer { close(file) }
+    return file
+  }
+
+  private static func put(_ bytes: [UInt8], into file: Int32, shown: String) throws(FileProblem) {
     var rest = bytes[...]
     while !rest.isEmpty {
       let count = rest.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }

@@ -34,16 +34,16 @@ struct Invite: AsyncParsableCommand {
     if let out, GuardedFile.exists(Installation.absolute(out)) {
       throw Failure(.usage, "--out: '\(out)' is there already; remove it, or name another")
     }
-    let password = LoginPassword()
-    let made = try await database.withStore { store in
-      try await store.createJoinToken(
-        tenant: tenant, queues: queues.isEmpty ? nil : queues, expires: expires, life: life,
-        verifier: password.verifier())
+    // First: a token that is kept nowhere would be good all the same.
+    let file = try out.map { try GuardedFile.New(Installation.absolute($0)) }
+    let made: (role: String, expiresAt: Date)
+    let token: JoinToken
+    do {
+      (made, token) = try await make(expires: expires, life: life, into: file)
+    } catch {
+      file?.remove()
+      throw error
     }
-    guard let token = JoinToken(role: made.role, password: password) else {
-      throw Failure(.environment, "the database made a token of the name \(made.role); update cordon")
-    }
-    if let out { try GuardedFile.create(Installation.absolute(out), with: Array((token.text + "\n").utf8)) }
     let until = made.expiresAt.formatted(.iso8601)
     if json {
       var members: [String: JSONValue] = ["role": .string(made.role), "expires_at": .string(until)]
@@ -55,6 +55,31 @@ struct Invite: AsyncParsableCommand {
     Terminal.errorLine(
       "cordon: \(made.role) is good until \(until), once, for \(tenant.map { "tenant \($0)" } ?? "every tenant") and "
         + (queues.isEmpty ? "every queue" : "queue \(queues.joined(separator: ", "))"))
+  }
+
+  private func make(
+    expires: Double, life: Double, into file: GuardedFile.New?
+  ) async throws -> ((role: String, expiresAt: Date), JoinToken) {
+    let password = LoginPassword()
+    return try await database.withStore { store in
+      let made = try await store.createJoinToken(
+        tenant: tenant, queues: queues.isEmpty ? nil : queues, expires: expires, life: life,
+        verifier: password.verifier())
+      do {
+        guard let token = JoinToken(role: made.role, password: password) else {
+          throw Failure(.environment, "the database made a token of the name \(made.role); update cordon")
+        }
+        try file?.write(Array((token.text + "\n").utf8))
+        return (made, token)
+      } catch {
+        do { try await store.withdrawJoinToken(made.role) } catch let other {
+          throw Failure(
+            .environment,
+            "\(error); and \(made.role) is good still: \(other) (fix: cordon workers withdraw \(made.role))")
+        }
+        throw error
+      }
+    }
   }
 
   private static func seconds(_ text: String, _ option: String) throws -> Double {

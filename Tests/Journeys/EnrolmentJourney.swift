@@ -129,6 +129,8 @@ struct EnrolmentJourney {
     let answer = try await worker.answer(limit: .seconds(60))
     print("a revoked worker was gone after \(ContinuousClock.now - begin)")
     #expect(answer.status == 3 && answer.stderr.contains("cordon: "), "\(answer.stderr)")
+    // Long before it is due to renew, whose answer would say it too.
+    #expect(ContinuousClock.now - begin < .seconds(4 * patience))
     let lost = try await tool.show(running)
     #expect(lost["state"] == .string("queued"))
     #expect(lost["attempts"]?.array?.first?["outcome"] == .string("lost"))
@@ -172,6 +174,26 @@ struct EnrolmentJourney {
     #expect(
       answer.stderr.contains("has expired") || answer.stderr.contains("lets this worker in no more"), "\(answer.stderr)"
     )
+    try await place.house.close()
+  }
+
+  @Test("a token that cannot be written down is good for nobody")
+  func unwritten() async throws {
+    let place = try await Place()
+    let missing = try await place.invite("missing/token", life: 600)
+    #expect(missing.status == 3 && missing.stderr.contains("missing/token"), "\(missing.stderr)")
+    #expect(try await place.invitation() == nil, "none was made")
+    // A disk with a page, which is full.
+    let disk = place.path("disk")
+    try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
+    #expect(mount("tmpfs", disk, "tmpfs", 0, "size=4k") == 0)
+    defer { umount2(disk, Int32(MNT_DETACH)) }
+    try Data(count: 4_096).write(to: URL(fileURLWithPath: disk + "/full"))
+    let full = try await place.invite("disk/token", life: 600)
+    #expect(full.status == 3 && full.stderr.contains("No space left"), "\(full.stderr)")
+    #expect(!FileManager.default.fileExists(atPath: disk + "/token"))
+    #expect(try await place.invitation()?["state"] == .string("withdrawn"))
+    umount2(disk, Int32(MNT_DETACH))
     try await place.house.close()
   }
 

@@ -177,6 +177,6 @@ import Testing
     // A new file in the link's place, and not behind it.
     try file.write(identity)
     #expect(try file.read() == identity)
-    #expect(throws: FileProblem.self) { try GuardedFile.create(file.path, with: [1]) }
+    #expect(throws: FileProblem.self) { try GuardedFile.New(file.path) }
   }
 }
