@@ -14,6 +14,8 @@ public struct IssuedCredential: Sendable {
   public let request: RequestCredential?
   /// The PostgreSQL login; nil for everything else.
   public let login: UserPassword?
+  /// Which server a login was made on; nil for everything else.
+  public let place: String?
   /// For a `Redactor` of what the attempt prints, under `name`.
   public let confidential: [Secret]
 }
@@ -90,6 +92,7 @@ public struct CredentialKeeper: Sendable {
           try RequestCredential(secret, as: form)
         },
         login: form == nil ? try UserPassword(secret) : nil,
+        place: await (sources[name] as? PostgresRoleSource)?.place(of: attempt.token),
         confidential: try RequestCredential.confidentialParts(of: secret, as: form))
     } catch {
       throw error.named("credential '\(name)'")
@@ -113,14 +116,15 @@ public struct CredentialKeeper: Sendable {
       problems.map(\.reason).joined(separator: "; "))
   }
 
-  /// Those of some PostgreSQL logins that their server does not have. Where it does not answer, or belongs to a credential that this
-  /// worker does not have, it says nothing of them.
-  public func gone(_ logins: [(credential: String, role: String)]) async -> [String] {
+  /// Those of some PostgreSQL logins that their server does not have. Where it does not answer, is another than they were made on, or
+  /// belongs to a credential that this worker does not have, it says nothing of them.
+  public func gone(_ logins: [(credential: String, role: String, place: String?)]) async -> [String] {
     var gone: [String] = []
     for (name, asked) in Dictionary(grouping: logins, by: \.credential) {
       guard let roles = sources[name] as? PostgresRoleSource, let there = try? await roles.names() else { continue }
       // Of another prefix it would not be among them, whether it is there or not.
-      gone += asked.map(\.role).filter { $0.hasPrefix(roles.terms.prefix) && !there.contains($0) }
+      gone += asked.filter { $0.place == there.place }.map(\.role)
+        .filter { $0.hasPrefix(roles.terms.prefix) && !there.names.contains($0) }
     }
     return gone
   }

@@ -18,9 +18,11 @@ import Postgres
 /// PostgreSQL logins that live as long as an attempt. A secret is `role:password`, its version is the role's name.
 public actor PostgresRoleSource: CredentialSource {
   public nonisolated let terms: PostgresRoleTerms
-  private var made: [Int64: Task<Secret, any Error>] = [:]
+  private var made: [Int64: Task<Made, any Error>] = [:]
   /// Tokens that a role may have been made for, also where its making failed: it may have failed after the commit.
   private var asked: Set<Int64> = []
+  /// Where the login of an attempt was made, by token.
+  private var places: [Int64: String] = [:]
   /// Tokens of attempts that are over, until their deadline has passed by itself.
   private var over: [Int64: ContinuousClock.Instant] = [:]
 
@@ -37,9 +39,10 @@ public actor PostgresRoleSource: CredentialSource {
     made[token] = task
     asked.insert(token)
     do {
-      let secret = try await task.value
+      let login = try await task.value
       guard over[token] == nil else { throw CredentialError(.forbidden, "the attempt is over") }
-      return secret
+      places[token] = login.place
+      return login.secret
     } catch {
       // So that the next one tries again.
       if made[token] == task { made[token] = nil }
@@ -66,7 +69,11 @@ public actor PostgresRoleSource: CredentialSource {
     }
     guard failed.isEmpty else { throw CredentialError(.notEnded, failed.joined(separator: "; ")) }
     asked.remove(attempt.token)
+    places[attempt.token] = nil
   }
+
+  /// On which server the attempt's login is; nil where it has none.
+  func place(of token: Int64) -> String? { places[token] }
 
   /// Ends the logins of attempts that are over. What failed is among what it returns.
   ///
@@ -91,23 +98,29 @@ public actor PostgresRoleSource: CredentialSource {
     }
   }
 
-  /// The logins of attempts that the server has.
-  func names() async throws(CredentialError) -> Set<String> {
+  /// The logins of attempts that the server has, and which server that is.
+  func names() async throws(CredentialError) -> (place: String, names: Set<String>) {
     try await PostgresRoles.with(terms) { roles throws(CredentialError) in
-      Set(try await roles.list().map(\.description))
+      (await roles.connection.place, Set(try await roles.list().map(\.description)))
     }
+  }
+
+  private struct Made: Sendable {
+    let secret: Secret
+    let place: String
   }
 
   private static func make(
     _ attempt: CredentialAttempt, _ terms: PostgresRoleTerms
-  ) async throws(CredentialError) -> Secret {
+  ) async throws(CredentialError) -> Made {
     let role = PostgresRoleName(prefix: terms.prefix, token: attempt.token)
     let password = LoginPassword()
     let time = attempt.deadline - .now
     guard time > .zero else { throw CredentialError(.forbidden, "the attempt's deadline has passed") }
-    try await PostgresRoles.with(terms) { roles throws(CredentialError) in
+    let place = try await PostgresRoles.with(terms) { roles throws(CredentialError) in
       try await roles.make(role, password: password, for: time)
+      return await roles.connection.place
     }
-    return try Secret("\(role):\(password.text)", version: role.description)
+    return Made(secret: try Secret("\(role):\(password.text)", version: role.description), place: place)
   }
 }

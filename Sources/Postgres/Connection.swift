@@ -85,6 +85,13 @@ public actor Connection {
   /// Version of the server as libpq counts it: 150004 is 15.4; 0 once the connection is gone.
   public var serverVersion: Int { Int(PQserverVersion(handle)) }
 
+  /// Where it leads, as libpq took it from the settings: host (or directory of its socket), port and database, no secret.
+  public var place: String {
+    let (host, port, database) = (PQhost(handle), PQport(handle), PQdb(handle))
+    return "\(host.map { String(cString: $0) } ?? ""):\(port.map { String(cString: $0) } ?? "")/"
+      + (database.map { String(cString: $0) } ?? "")
+  }
+
   /// False once the connection is lost or closed, or the server has said that it is leaving. Looks at the socket, so
   /// a server that left is noticed.
   public var isUsable: Bool {

@@ -13,16 +13,18 @@ extension Store {
   }
 
   /// Has taken down that an attempt is about to use a credential.
+  /// - Parameter place: which server a login is on; nil for everything else.
   /// - Returns: false where this worker does not hold the attempt, or it has to stand still: then it must not be used.
   public func giveCredential(
-    worker: Int64, job: JobID, token: Int64, credential: String, kind: CredentialKind, version: String
+    worker: Int64, job: JobID, token: Int64, credential: String, kind: CredentialKind, version: String,
+    place: String? = nil
   ) async throws -> Bool {
     let row = try await one(
       .giveCredential,
       [
         Parameter(worker), Parameter(job.description), Parameter(token), Parameter(credential),
         Parameter(kind.rawValue),
-        Parameter(version),
+        Parameter(version), Parameter(place),
       ])
     return try row.get("given")
   }
@@ -33,9 +35,11 @@ extension Store {
     _ = try await all(.loginsEnded, [Parameter(worker), Parameter(roles)])
   }
 
-  /// Logins whose attempt is over and that nobody has said to be gone; a thousand at most.
-  public func loginsLeft(worker: Int64) async throws -> [(credential: String, role: String)] {
-    try await all(.loginsLeft, [Parameter(worker)]).map { (try $0.get("credential"), try $0.get("role_name")) }
+  /// Logins whose attempt is over and that nobody has said to be gone, and the servers that they are on; a thousand at most.
+  public func loginsLeft(worker: Int64) async throws -> [(credential: String, role: String, place: String?)] {
+    try await all(.loginsLeft, [Parameter(worker)]).map {
+      (try $0.get("credential"), try $0.get("role_name"), try $0.get("place"))
+    }
   }
 
   /// What the attempts of a job were given, as JSON texts.

@@ -76,7 +76,8 @@ final class AttemptCredentials: CredentialProvider {
   private static let verdictReuse = Duration.milliseconds(500)
 
   /// Has it taken down that a credential is about to be used; false where it must not be.
-  typealias Giving = @Sendable (_ name: String, Store.CredentialKind, _ version: String) async throws -> Bool
+  typealias Giving =
+    @Sendable (_ name: String, Store.CredentialKind, _ version: String, _ place: String?) async throws -> Bool
   private let give: Giving
   private let tokens: TokenMaker?
 
@@ -249,7 +250,7 @@ final class AttemptCredentials: CredentialProvider {
     guard !seen.withLock({ $0.given.contains(version + " " + name) }) else { return }
     let isGiven: Bool
     do {
-      isGiven = try await give(name, kind(of: issued), version)
+      isGiven = try await give(name, kind(of: issued), version, issued.place)
     } catch {
       throw CredentialError(.unavailable, "the database cannot take down that '\(name)' is used: \(error)")
     }

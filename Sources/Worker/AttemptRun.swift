@@ -98,9 +98,10 @@ struct AttemptRun: Sendable {
     let credentials = egress.keeper.map {
       AttemptCredentials(
         keeper: $0, claim: claim, logger: logger,
-        give: { [store, claim, worker] name, kind, version in
+        give: { [store, claim, worker] name, kind, version, place in
           try await store.giveCredential(
-            worker: worker, job: claim.job, token: claim.token, credential: name, kind: kind, version: version)
+            worker: worker, job: claim.job, token: claim.token, credential: name, kind: kind, version: version,
+            place: place)
         }, tokens: tokens(for: terms.audiences))
     }
     let end: End

@@ -1,5 +1,6 @@
 import Foundation
 import Jobs
+import PrivateCluster
 import Synchronization
 import TestKit
 import Testing
@@ -80,6 +81,23 @@ import Testing
     let redactor = try Redactor(issued.confidential.map { (issued.name, $0) })
     let header = "Basic " + Data("app:open-sesame".utf8).base64EncodedString()
     #expect(redactor.redact("sent \(header), open-sesame!") == "sent Basic [redacted:login], [redacted:login]!")
+  }
+
+  @Test("a login is gone when the server that it was made on has it no more, and no other's word counts")
+  func gone() async throws {
+    let ledger = try await PostgresLedger(admin: "postgres")
+    let source = ledger.source()
+    let keeper = CredentialKeeper([:], sources: ["ledger": source])
+    let role = try await source.fetch(for: attempt()).version
+    let place = try #require(await source.place(of: attempt().token))
+    #expect(place.hasSuffix("/ledger") && place.hasPrefix(ledger.cluster.socketDirectory))
+    #expect(await keeper.gone([("ledger", role, place)]).isEmpty, "it is there")
+    try await source.end(attempt())
+    for other: String? in ["other.internal:5432/ledger", nil] {
+      #expect(await keeper.gone([("ledger", role, other)]).isEmpty)
+    }
+    #expect(await keeper.gone([("ledger", role, place)]) == [role])
+    try await ledger.close()
   }
 
   @Test func everyoneIsToldOfTheEndAndTheWorstIsSaid() async throws {

@@ -50,12 +50,18 @@ struct EnrolmentJourney {
       ])
     }
 
-    func worker(_ name: String, token: String?, identity: String) throws -> RunningTool {
+    func worker(
+      _ name: String, token: String?, identity: String, options: [String] = []
+    ) throws -> RunningTool {
       try tool.start(
         [
           "worker", "--data", path("data-" + name), "--queue", "fleet", "--slots", "1", "--lease", "3s", "--name", name,
           "--identity", path(identity),
-        ] + (token.map { ["--join", path($0)] } ?? []))
+        ] + (token.map { ["--join", path($0)] } ?? []) + options)
+    }
+
+    func member(_ member: String, of name: String) throws -> JSONValue? {
+      try JSONDecoder().decode(JSONValue.self, from: try Data(contentsOf: URL(fileURLWithPath: path(name))))[member]
     }
 
     func identity(_ name: String) throws -> (role: String, password: String) {
@@ -174,6 +180,31 @@ struct EnrolmentJourney {
     #expect(
       answer.stderr.contains("has expired") || answer.stderr.contains("lets this worker in no more"), "\(answer.stderr)"
     )
+    try await place.house.close()
+  }
+
+  @Test("an identity that is over while its worker still looks at its host makes the process fail, as later")
+  func overBeforeItServes() async throws {
+    let place = try await Place()
+    #expect(try await place.invite("token", life: 12).status == 0)
+    // Its host is looked at once the database has refused a renewal.
+    let go = place.path("go")
+    let warden = try buildProduct(named: "cordon-warden")
+    let script = "#!/bin/sh\nuntil [ -e \(go) ]; do sleep 0.1; done\nexec \(warden) \"$@\"\n"
+    try Data(script.utf8).write(to: URL(fileURLWithPath: place.path("warden")))
+    chmod(place.path("warden"), 0o755)
+    let worker = try place.worker(
+      "rack-7", token: "token", identity: "identity", options: ["--warden", place.path("warden")])
+    try await place.wait("an identity") {
+      guard FileManager.default.fileExists(atPath: place.path("identity")) else { return false }
+      return try place.member("isEnrolled", of: "identity") == .bool(true)
+    }
+    let role = try place.identity("identity").role
+    try await place.run("update cordon.principal set expires_at = clock_timestamp() where role = '\(role)'")
+    try await place.wait("a renewal") { try place.member("next", of: "identity")?.string != nil }
+    try Data().write(to: URL(fileURLWithPath: go))
+    let answer = try await worker.answer()
+    #expect(answer.status == 3 && answer.stderr.contains("has expired"), "\(answer.status) \(answer.stderr)")
     try await place.house.close()
   }
 

@@ -110,6 +110,20 @@ import Testing
     }
   }
 
+  @Test("which server a login is on is kept for whoever is to say that it is gone")
+  func place() async throws {
+    let setting = try await Setting()
+    let store = setting.worker.member.store
+    #expect(
+      try await store.giveCredential(
+        worker: setting.worker.id, job: setting.job, token: setting.claim.token, credential: "ledger", kind: .login,
+        version: "cordon_job_1_a", place: "ledger.internal:5432/books"))
+    #expect(try await setting.give("ledger", .login, "cordon_job_1_b"))
+    #expect(try await store.complete(worker: setting.worker.id, claim: setting.claim, report: .succeeded()))
+    let left = try await store.loginsLeft(worker: setting.worker.id).sorted { $0.role < $1.role }
+    #expect(left.map(\.place) == ["ledger.internal:5432/books", nil])
+  }
+
   @Test("what can be used now is for operators and auditors; a job's is for its tenant")
   func readers() async throws {
     let setting = try await Setting()

@@ -142,7 +142,7 @@ import Testing
     #expect(try await admin("select name from cordon.enrolment") == [name])
     let boss = try await Member.make("cordon_operator")
     #expect(try await boss.store.revoke(.worker, name, mode: .kill, reason: "r").isKnown)
-    #expect(try await member.loginFacts() == "f f f f f f")
+    #expect(try await member.loginFacts() == "f f f f f f cordon_joiner")
   }
 
   @Test("what a token may not be is said before there is one")

@@ -103,7 +103,7 @@ import Testing
     let session = try await Session(scene.member.role)
     let effect = try await scene.boss.store.revoke(kind, target, mode: .kill, reason: "stolen")
     #expect(effect.killed == 1)
-    #expect(try await scene.member.loginFacts() == "f f f f f f")
+    #expect(try await scene.member.loginFacts() == "f f f f f f cordon_joiner")
     await #expect(throws: PostgresError.self) { try await session.run("select 1::text") }
     #expect(try await refusal { try await Session(scene.member.role) }.sqlState == "28000")
     #expect(try await admin("select count(*) from cordon.lease") == ["0"])
@@ -113,7 +113,7 @@ import Testing
 
     // Lifted, it stays barred. And a session of it that there should not be any more can do nothing:
     #expect(try await scene.boss.store.liftRevocation(kind, target, reason: "found"))
-    #expect(try await scene.member.loginFacts() == "f f f f f f")
+    #expect(try await scene.member.loginFacts() == "f f f f f f cordon_joiner")
     try await Database.current.execute(
       "alter role \(scene.member.role) login; grant cordon_worker to \(scene.member.role)")
     let again = Member(role: scene.member.role, pool: Database.current.pool(user: scene.member.role, maximum: 1))
@@ -147,7 +147,7 @@ import Testing
     _ = try await scene.boss.store.revoke(.worker, "rack-7", mode: .kill, reason: "stolen")
     _ = try await scene.boss.store.enforceRevocations()
     #expect(ContinuousClock.now - began < .seconds(10).patiently)
-    #expect(try await scene.member.loginFacts() == "f f f f f f")
+    #expect(try await scene.member.loginFacts() == "f f f f f f cordon_joiner")
     await session.close()
   }
 

@@ -16,6 +16,8 @@ create table credential_given (
   token bigint not null,
   at timestamptz not null default clock_timestamp(),
   ended_at timestamptz,
+  -- Of a login: which server it is on, since only that one can say that it is gone.
+  place text check (octet_length(place) <= 1024),
   primary key (job, attempt, credential, version)
 ) partition by range (job);
 create table credential_given_default partition of credential_given default;
@@ -28,7 +30,8 @@ create policy of_own_tenant on credential_given for select to cordon_reader
   using (exists (select from job j where j.id = credential_given.job));
 
 -- False where the worker does not hold the attempt, or has to stand still: then nothing may be used.
-create function give_credential(worker bigint, job uuid, token bigint, credential text, kind text, version text) returns boolean
+create function give_credential(worker bigint, job uuid, token bigint, credential text, kind text, version text, place text)
+returns boolean
 language plpgsql volatile security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
@@ -40,8 +43,9 @@ begin
   if not found then
     return false;
   end if;
-  insert into credential_given (job, attempt, credential, version, kind, token)
-  values (give_credential.job, held, give_credential.credential, give_credential.version, give_credential.kind, give_credential.token)
+  insert into credential_given (job, attempt, credential, version, kind, token, place)
+  values (give_credential.job, held, give_credential.credential, give_credential.version, give_credential.kind, give_credential.token,
+    give_credential.place)
   on conflict do nothing;
   return true;
 end
@@ -62,7 +66,7 @@ end
 $$;
 
 -- Logins whose attempt is over and that nobody has said to be gone, the oldest first; of a worker's tenant, where it has one.
-create function logins_left(worker bigint) returns table (credential text, role_name text)
+create function logins_left(worker bigint) returns table (credential text, role_name text, place text)
 language plpgsql stable security definer set search_path = cordon, pg_temp as $$
 #variable_conflict use_column
 declare
@@ -70,7 +74,7 @@ declare
   mine constant text := (select p.tenant from principal p where p.role = session_user);
 begin
   return query
-    select g.credential, g.version from credential_given g
+    select g.credential, g.version, g.place from credential_given g
     where g.kind = 'login' and g.ended_at is null and not exists (select from lease l where l.job = g.job and l.token = g.token)
       and (mine is null or exists (select from job j where j.id = g.job and j.tenant = mine))
     order by g.at limit 1000;
@@ -129,14 +133,14 @@ select change_function(c.name, c.before, c.after) from (values
 ) c (name, before, after);
 select ensure_partitions();
 
-revoke all on function give_credential(bigint, uuid, bigint, text, text, text), logins_ended(bigint, text[]), logins_left(bigint),
+revoke all on function give_credential(bigint, uuid, bigint, text, text, text, text), logins_ended(bigint, text[]), logins_left(bigint),
   credentials(uuid), live_credentials(int) from public;
-grant execute on function give_credential(bigint, uuid, bigint, text, text, text), logins_ended(bigint, text[]), logins_left(bigint)
+grant execute on function give_credential(bigint, uuid, bigint, text, text, text, text), logins_ended(bigint, text[]), logins_left(bigint)
   to cordon_worker;
 grant execute on function credentials(uuid) to cordon_producer, cordon_operator, cordon_auditor;
 grant execute on function live_credentials(int) to cordon_operator, cordon_auditor;
 
-select pin_plans('give_credential(bigint, uuid, bigint, text, text, text)');
+select pin_plans('give_credential(bigint, uuid, bigint, text, text, text, text)');
 select pin_plans('logins_ended(bigint, text[])');
 select pin_plans('logins_left(bigint)');
 select pin_plans('credentials(uuid)');

@@ -1,2 +1,2 @@
 -- Logins whose attempt is over and that nobody has said to be gone.
-select credential, role_name from cordon.logins_left($1::bigint)
+select credential, role_name, place from cordon.logins_left($1::bigint)
