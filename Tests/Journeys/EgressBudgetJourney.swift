@@ -112,6 +112,38 @@ struct EgressBudgetJourney {
     try await house.close()
   }
 
+  @Test("an attempt that ends while the database is away has its last lines in the ledger, and what it sent counted")
+  func away() async throws {
+    let upstream = try Upstream()
+    let house = try await House(
+      slots: 1, options: ["--egress-trust", upstream.path("ca.pem")], through: upstream.through)
+    try await house.grant(
+      """
+      {"raw": {"host": "raw.internal", "port": 7, "mode": "tcp", "allow_private": ["\(upstream.network).0/24"]}}
+      """)
+    try await Self.limit(house, "64MiB")
+    let marker = Marker()
+    let script = """
+      exec 3<>/dev/tcp/raw.internal/7; sleep \(marker.text) &
+      sleep 3; printf hello >&3; head -c 5 <&3; kill %1
+      """
+    let job = try await house.enqueue(script, grants: ["raw"], options: ["--timeout", "5m"])
+    try await eventually("it is connected", limit: .seconds(30)) { marker.exists }
+    let boss = try await Connecting(house.superuser)
+    try await boss.run("alter role cordon_local_worker connection limit 0")
+    _ = try await boss.column(
+      "select count(pg_terminate_backend(pid))::int from pg_stat_activity where usename = 'cordon_local_worker'")
+    try await eventually("the job has ended") { !marker.exists }
+    // For longer than the second that the last lines were once tried for.
+    try await Task.sleep(for: .seconds(4))
+    try await boss.run("alter role cordon_local_worker connection limit -1")
+    let (record, text, ledger) = try await house.end(of: job, limit: .seconds(60))
+    #expect(record["outcome"] == .string("succeeded") && text == "hello", "\(record) \(text)")
+    #expect(ledger.last?["decision"]?.string == "closed" && ledger.last?["sent"] == .integer(5), "\(ledger)")
+    #expect(try await Self.shown(house)?["egress_bytes_this_day"] == .integer(5))
+    try await house.close()
+  }
+
   @Test("jobs of one principal on two workers pass its budget by no more than one sends between two heartbeats")
   func twoWorkers() async throws {
     let upstream = try Upstream()
