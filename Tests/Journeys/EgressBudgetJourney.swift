@@ -134,7 +134,7 @@ struct EgressBudgetJourney {
     _ = try await boss.column(
       "select count(pg_terminate_backend(pid))::int from pg_stat_activity where usename = 'cordon_local_worker'")
     try await eventually("the job has ended") { !marker.exists }
-    // For longer than the second that the last lines were once tried for.
+    // Long enough for tries that fail, and shorter than the lease.
     try await Task.sleep(for: .seconds(4))
     try await boss.run("alter role cordon_local_worker connection limit -1")
     let (record, text, ledger) = try await house.end(of: job, limit: .seconds(60))
