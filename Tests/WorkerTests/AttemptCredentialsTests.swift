@@ -34,10 +34,10 @@ import Testing
     let keeper = try CredentialKeeper(CredentialDefinition.all(json("{\(definitions.joined(separator: ", "))}")))
     let claim = Claim(
       job: try #require(JobID("018f0000-0000-7000-8000-000000000001")), attempt: 1, token: 7, tenant: "local",
-      queue: "default", enqueuedBy: "helper", specification: nil, specificationError: nil, limits: Limits(),
+      queue: "default", enqueuedBy: "ada", specification: nil, specificationError: nil, limits: Limits(),
       policy: try #require(Digest("sha256:" + String(repeating: "0", count: 64))), policyDocument: "{}")
     return AttemptCredentials(
-      keeper: keeper, claim: claim, logger: Logger(label: "test"), give: { _, _, _ in true }, tokens: tokens)
+      keeper: keeper, claim: claim, logger: Logger(label: "test"), give: { _, _, _, _ in true }, tokens: tokens)
   }
 
   /// Makes tokens slowly, each another.
