@@ -90,6 +90,15 @@ public struct RedactedStream: Sendable {
     return output
   }
 
+  /// What is held back, as it was read and without what a marker stands for already: for the stream of a redactor that looks for other
+  /// secrets from here on. This stream begins anew.
+  public mutating func handOver() -> [UInt8] {
+    let left = Array(held.dropFirst(max(0, covered - base)))
+    base += held.count
+    (held, spans, state) = ([], [], 0)
+    return left
+  }
+
   /// Adds what was found to what it overlaps. It ends last of all, so it only ever swallows from the end.
   private static func cover(_ span: Span, in marked: inout (spans: [Span], covered: Int)) {
     if span.start < marked.covered {

@@ -11,7 +11,13 @@ struct RedactedOutput {
     guard let search else { return [chunk] }
     var ready: [OutputChunk] = []
     if search.generation != generation {
-      ready = finish()
+      // Not let go: a secret that is looked for still may lie across this moment.
+      for name in streams.keys.sorted() {
+        let held = streams[name]!.handOver()
+        streams[name] = search.redactor.stream()
+        let bytes = streams[name]!.push(held)
+        if !bytes.isEmpty { ready.append(OutputChunk(stream: name, bytes: bytes)) }
+      }
       generation = search.generation
     }
     let bytes = streams[chunk.stream, default: search.redactor.stream()].push(chunk.bytes)

@@ -182,6 +182,25 @@ import Testing
     }
   }
 
+  @Test(
+    "CR-13: a secret that lies across the moment at which another one is looked for as well is replaced, once",
+    arguments: 1...12)
+  func handedOver(cut: Int) throws {
+    let first = ("first", try Secret("first-secret", version: "1"))
+    let both = [first, ("second", try Secret("second-secret", version: "1"))]
+    let text = Array("a first-secret b second-secret c".utf8)
+    // Somewhere in the first secret, and at its ends.
+    let place = 2 + cut
+    var stream = try Redactor([first]).stream()
+    var output = stream.push(text[..<place])
+    var next = try Redactor(both).stream()
+    output += next.push(stream.handOver())
+    output += next.push(text[place...])
+    output += next.finish()
+    #expect(String(decoding: output, as: UTF8.self) == "a [redacted:first] b [redacted:second] c")
+    #expect(stream.heldBack == 0)
+  }
+
   @Test("CR-13: results lose secrets from texts, names and numbers")
   func results() throws {
     let redactor = try redactor([("index", "hunter2-hunter2"), ("pin", "123456789012")])
